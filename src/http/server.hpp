@@ -1,0 +1,96 @@
+/// The HTTP server: RESTinio behind plain structs. Nothing outside src/http sees RESTinio.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "sluice/config.hpp"
+#include "sluice/ports.hpp"
+#include "sluice/stats.hpp"
+
+namespace sluice::http {
+
+/// A complete request. Header names are lower case.
+struct request {
+  std::string method;                      ///< "GET", "POST", …
+  std::string path;                        ///< Decoded, without the query.
+  std::map<std::string, std::string> params; ///< `:name` parts of the route, decoded.
+  std::map<std::string, std::string> query;  ///< Decoded; the last of duplicates wins.
+  std::map<std::string, std::string> headers;
+  std::string body;
+  std::string remote; ///< Peer address, without the port.
+  std::string_view header(const std::string& lower_case_name) const; ///< "" where absent.
+};
+
+struct response {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers; ///< Values with control characters are dropped and logged.
+};
+
+/// RFC 9457 problem with `"ok": false`. `detail` says what to do; `field` (a JSON pointer or name) and `extra` are optional.
+response problem(int status, std::string_view detail, std::string_view field = {},
+                 std::vector<std::pair<std::string, std::string>> headers = {});
+
+/// Answers one request, once, from any thread. Answering is optional: unanswered ones get 504 after `request_timeout`;
+/// a later answer is dropped.
+using responder = std::function<void(response)>;
+
+using handler = std::function<void(request, responder)>;
+/// For GET routes that keep the response open as text/event-stream.
+using stream_handler = std::function<void(request, event_stream_ptr)>;
+
+/// Routes by method and pattern ("/kafka/send/:topic"). Answers 404, 405 with Allow, HEAD from GET and OPTIONS by itself.
+class router {
+public:
+  void add(std::string method, std::string pattern, handler fn);
+  void add_stream(std::string pattern, stream_handler fn);
+  struct route {
+    std::string method;
+    std::vector<std::string> parts; ///< ":x" = a parameter.
+    handler answer;
+    stream_handler stream;
+  };
+  struct match {
+    const route* found = nullptr;
+    std::map<std::string, std::string> params;
+    std::string allow; ///< Methods this path has, where it has some.
+  };
+  match find(std::string_view method, std::string_view path) const;
+  /// "GET /events" for each route, for the test that holds them against openapi.yaml.
+  std::vector<std::string> list() const;
+
+private:
+  std::vector<route> routes_;
+};
+
+/// Listens and serves on its own I/O threads from construction until `stop`.
+class server {
+public:
+  /// Throws std::runtime_error with the address and the mend where the port cannot be had.
+  /// `stats` and everything `router`'s handlers use must outlive the server.
+  server(const http_config& http, const sse_config& sse, router routes, stats& counters);
+  ~server();
+  server(const server&) = delete;
+  server& operator=(const server&) = delete;
+
+  uint16_t port() const noexcept; ///< The real one, where 0 was asked for.
+  fan_out& live() noexcept;       ///< All streams of all I/O threads.
+  /// Takes no further connections; open ones go on. Any thread.
+  void stop_accepting();
+  /// Closes all and joins the threads.
+  void stop();
+
+private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+} // namespace sluice::http

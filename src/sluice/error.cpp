@@ -1,0 +1,84 @@
+#include "sluice/error.hpp"
+
+#include <array>
+#include <utility>
+
+#include <caf/message.hpp>
+
+namespace sluice {
+
+namespace {
+
+constexpr std::array<std::pair<ec, const char*>, 11> names{{
+  {ec::no_error, "no_error"},
+  {ec::malformed_record, "malformed_record"},
+  {ec::queue_full, "queue_full"},
+  {ec::delivery_timeout, "delivery_timeout"},
+  {ec::unknown_topic, "unknown_topic"},
+  {ec::kafka_refused, "kafka_refused"},
+  {ec::kafka_unreachable, "kafka_unreachable"},
+  {ec::fenced, "fenced"},
+  {ec::retries_exhausted, "retries_exhausted"},
+  {ec::shutting_down, "shutting_down"},
+  {ec::invalid_config, "invalid_config"},
+}};
+
+} // namespace
+
+std::string to_string(ec code) {
+  for (const auto& [value, name] : names)
+    if (value == code)
+      return name;
+  return "unknown_error";
+}
+
+bool from_string(const std::string& text, ec& code) {
+  for (const auto& [value, name] : names)
+    if (text == name) {
+      code = value;
+      return true;
+    }
+  return false;
+}
+
+#if CAF_VERSION >= 1800
+bool from_integer(uint8_t value, ec& code) {
+  for (const auto& entry : names)
+    if (static_cast<uint8_t>(entry.first) == value) {
+      code = entry.first;
+      return true;
+    }
+  return false;
+}
+#endif
+
+caf::error make_failure(ec code, std::string text) {
+  return caf::error{code, caf::make_message(std::move(text))};
+}
+
+ec code_of(const caf::error& error) {
+  if (!error)
+    return ec::no_error;
+  for (const auto& entry : names)
+    if (error == caf::error{entry.first})
+      return entry.first;
+  return ec::no_error;
+}
+
+std::string text_of(const caf::error& error) {
+  if (error && error.context().match_elements<std::string>())
+    return error.context().get_as<std::string>(0);
+  return {};
+}
+
+std::string describe(const caf::error& error) {
+  if (!error)
+    return "no error";
+  auto code = code_of(error);
+  if (code == ec::no_error)
+    return caf::to_string(error);
+  auto text = text_of(error);
+  return text.empty() ? to_string(code) : to_string(code) + ": " + text;
+}
+
+} // namespace sluice

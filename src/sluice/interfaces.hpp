@@ -1,0 +1,160 @@
+/// The whole vocabulary on one page: every message, atom and typed actor interface, and the type-ID block.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sluice/caf.hpp"
+#include "sluice/error.hpp"
+#include "sluice/ports.hpp"
+#include "sluice/record.hpp"
+
+namespace sluice {
+
+/// Records for the producer, moved as one message; the answer has one `delivery` a record, in the same order.
+using outgoing_ptr = std::shared_ptr<const std::vector<outgoing_record>>;
+using deliveries = std::shared_ptr<const std::vector<delivery>>;
+
+/// A transaction's content: records and the offsets to continue at.
+struct transaction {
+  std::vector<outgoing_record> records;
+  std::vector<topic_partition> next_offsets;
+};
+using transaction_ptr = std::shared_ptr<const transaction>;
+using failed_ptr = std::shared_ptr<const failed_record>;
+using partition_list = std::vector<topic_partition>;
+using cluster_view_ptr = std::shared_ptr<const cluster_view>;
+
+/// What an aggregator holds at the moment; JSON text of the reference's `currentAggregation` object, with its name.
+struct aggregation_view {
+  std::string name;
+  std::string json;
+};
+using aggregation_views = std::vector<aggregation_view>;
+
+template <class Inspector>
+auto inspect(Inspector& f, aggregation_view& x) {
+  return inspect_fields(f, x, "aggregation_view", field("name", x.name), field("json", x.json));
+}
+
+} // namespace sluice
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::batch_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::outgoing_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::deliveries)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::transaction_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::failed_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::cluster_view_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::event_stream_ptr)
+
+CAF_BEGIN_TYPE_ID_BLOCK(sluice, caf::first_custom_type_id)
+
+  CAF_ADD_TYPE_ID(sluice, (sluice::ec))
+  CAF_ADD_TYPE_ID(sluice, (sluice::record_header))
+  CAF_ADD_TYPE_ID(sluice, (sluice::topic_partition))
+  CAF_ADD_TYPE_ID(sluice, (sluice::partition_list))
+  CAF_ADD_TYPE_ID(sluice, (sluice::aggregation_view))
+  CAF_ADD_TYPE_ID(sluice, (sluice::aggregation_views))
+  // Local only: shared, immutable.
+  CAF_ADD_TYPE_ID(sluice, (sluice::batch_ptr))
+  CAF_ADD_TYPE_ID(sluice, (sluice::outgoing_ptr))
+  CAF_ADD_TYPE_ID(sluice, (sluice::deliveries))
+  CAF_ADD_TYPE_ID(sluice, (sluice::transaction_ptr))
+  CAF_ADD_TYPE_ID(sluice, (sluice::failed_ptr))
+  CAF_ADD_TYPE_ID(sluice, (sluice::cluster_view_ptr))
+  CAF_ADD_TYPE_ID(sluice, (sluice::event_stream_ptr))
+
+  CAF_ADD_ATOM(sluice, sluice::atom, wake, "wake")
+  CAF_ADD_ATOM(sluice, sluice::atom, tick, "tick")
+  CAF_ADD_ATOM(sluice, sluice::atom, credit, "credit")
+  CAF_ADD_ATOM(sluice, sluice::atom, assigned, "assigned")
+  CAF_ADD_ATOM(sluice, sluice::atom, revoked, "revoked")
+  CAF_ADD_ATOM(sluice, sluice::atom, commit, "commit")
+  CAF_ADD_ATOM(sluice, sluice::atom, restore, "restore")
+  CAF_ADD_ATOM(sluice, sluice::atom, state, "state")
+  CAF_ADD_ATOM(sluice, sluice::atom, join, "join")
+  CAF_ADD_ATOM(sluice, sluice::atom, closed, "closed")
+  CAF_ADD_ATOM(sluice, sluice::atom, drain, "drain")
+  CAF_ADD_ATOM(sluice, sluice::atom, retry, "retry")
+  CAF_ADD_ATOM(sluice, sluice::atom, start, "start")
+  CAF_ADD_ATOM(sluice, sluice::atom, done, "done")
+
+CAF_END_TYPE_ID_BLOCK(sluice)
+
+namespace sluice {
+
+/// The KAFKA PRODUCER: writes records and answers when the broker has acknowledged them, or with each one's error.
+using kafka_producer_actor = caf::typed_actor<
+  caf::replies_to<outgoing_ptr>::with<deliveries>,
+  // Stops taking records; answers once nothing is in flight.
+  caf::replies_to<atom::drain>::with<atom::done>,
+  // INTERNAL: the library has outcomes.
+  caf::reacts_to<atom::wake>>;
+
+/// The TRANSACTOR: writes summaries and the offsets they cover in one transaction, one after the other.
+using transactor_actor = caf::typed_actor<
+  caf::replies_to<transaction_ptr>::with<atom::done>,
+  // All committed records of a compacted topic's partition.
+  caf::replies_to<atom::restore, std::string, int32_t>::with<outgoing_ptr>>;
+
+/// A RECORD HANDLER: what a kafka_consumer feeds. It gives back one credit a record, when it is ready for more.
+using record_handler_actor = caf::typed_actor<
+  caf::reacts_to<batch_ptr>,
+  // These partitions come next; the answer names the offsets to begin at.
+  caf::replies_to<atom::assigned, partition_list>::with<partition_list>,
+  // These partitions go (true: are gone); the answer says that nothing of them is in flight any more.
+  caf::replies_to<atom::revoked, partition_list, bool>::with<atom::done>>;
+
+/// The KAFKA CONSUMER: one group (or reader), one handler. Batches out, credits in.
+using kafka_consumer_actor = caf::typed_actor<
+  // The handler is ready for this many records more.
+  caf::reacts_to<atom::credit, uint32_t>,
+  // Offsets to continue at: commits them. Handlers that commit in transactions never send it.
+  caf::reacts_to<atom::commit, partition_list>,
+  // Takes no more records, hands its partitions over, leaves the group, then answers.
+  caf::replies_to<atom::drain>::with<atom::done>,
+  // INTERNAL: the library has records or group events.
+  caf::reacts_to<atom::wake>,
+  // INTERNAL: stays in the group while nothing comes.
+  caf::reacts_to<atom::tick>>;
+
+/// The AGGREGATOR: windows over events, summaries out.
+using aggregator_actor = record_handler_actor::extend<
+  caf::replies_to<atom::state>::with<aggregation_view>,
+  // INTERNAL: the oldest window may be due.
+  caf::reacts_to<atom::tick>,
+  // INTERNAL: summaries wait for their transaction.
+  caf::reacts_to<atom::commit>>;
+
+/// The DEAD LETTER office: writes failed records to `<topic>.dlq`, answers once one is acknowledged. Never loses one:
+/// it repeats until the broker takes it.
+using dead_letter_actor = caf::typed_actor<
+  caf::replies_to<failed_ptr>::with<atom::done>,
+  // INTERNAL: tries the given letter once more.
+  caf::reacts_to<atom::retry, uint64_t>>;
+
+/// The SSE HUB: encodes what the topics bring, once for all clients, and knows all sessions.
+using sse_hub_actor = record_handler_actor::extend<
+  // Sends the client its snapshot; from then on it gets all that comes.
+  caf::replies_to<atom::join, event_stream_ptr>::with<atom::done>,
+  // Ends all streams, spread over the given milliseconds; answers when the last is gone.
+  caf::replies_to<atom::drain, uint32_t>::with<atom::done>>;
+
+/// An SSE SESSION: one client's stay, from its join to its end.
+using sse_session_actor = caf::typed_actor<
+  // INTERNAL: the stream has ended, for the reason given (stream_end).
+  caf::reacts_to<atom::closed, uint8_t>>;
+
+/// KAFKA ADMIN: creates topics and watches whether the cluster answers.
+using kafka_admin_actor = caf::typed_actor<
+  caf::replies_to<atom::state>::with<cluster_view_ptr>,
+  // INTERNAL: time for the next look.
+  caf::reacts_to<atom::tick>>;
+
+/// The GENERATOR: publishes a random event now and then, for demonstrations.
+using generator_actor = caf::typed_actor<
+  // INTERNAL: time for the next event.
+  caf::reacts_to<atom::tick>>;
+
+} // namespace sluice

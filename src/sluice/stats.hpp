@@ -1,0 +1,54 @@
+/// Counters of the whole process, written by actors and I/O threads, read by /metrics. Lock-free, any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace sluice {
+
+/// One counter or gauge. Relaxed: a reader may be a moment behind, never wrong in the end.
+class counter {
+public:
+  void add(uint64_t n = 1) noexcept { value_.fetch_add(n, std::memory_order_relaxed); }
+  void sub(uint64_t n = 1) noexcept { value_.fetch_sub(n, std::memory_order_relaxed); }
+  void set(uint64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
+  uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+private:
+  std::atomic<uint64_t> value_{0};
+};
+
+/// All counters, by role. A role may not exist in a given process; its counters stay 0.
+struct stats {
+  // kafka_producer
+  counter records_sent;   ///< Acknowledged by the broker.
+  counter records_failed; ///< Refused, timed out, or not taken because the queue was full.
+  counter records_queued; ///< Gauge: waiting for their acknowledgement.
+  // kafka_consumer
+  counter records_consumed;
+  counter rebalances;
+  // aggregator
+  counter events_aggregated;
+  counter summaries;     ///< Committed.
+  counter transactions;  ///< Committed.
+  counter windows_open;  ///< Gauge.
+  counter windows_evicted; ///< Closed early because `maxWindows` was reached.
+  // dead_letter
+  counter dead_letters;
+  // sse_hub, sse_session and the shards
+  counter clients;        ///< Gauge: open SSE streams.
+  counter clients_total;
+  counter clients_slow;   ///< Ended because their queue was full.
+  counter frames;         ///< Encoded, each once.
+  counter deliveries;     ///< Frames handed to the kernel, a client each.
+  counter events_skipped; ///< Not shown live because they are not JSON.
+  // http
+  counter http_requests;
+  counter http_errors;      ///< Answers of 400 and above.
+  counter http_malformed;   ///< Connections closed over what is not HTTP, too large or too slow.
+  counter http_connections; ///< Gauge.
+  // root
+  counter restarts;
+};
+
+} // namespace sluice
