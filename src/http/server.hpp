@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,25 +45,30 @@ response problem(int status, std::string_view detail, std::string_view field = {
 using responder = std::function<void(response)>;
 
 using handler = std::function<void(request, responder)>;
-/// For GET routes that keep the response open as text/event-stream.
+/// For GET routes that keep the response open as text/event-stream. Runs on the I/O thread, as handlers do.
 using stream_handler = std::function<void(request, event_stream_ptr)>;
+/// Looks at a request before its stream is opened; a response it returns goes out instead of the stream. Must not block.
+using stream_check = std::function<std::optional<response>(const request&)>;
 
 /// Routes by method and pattern ("/kafka/send/:topic"). Answers 404, 405 with Allow, HEAD from GET and OPTIONS by itself.
 class router {
 public:
   void add(std::string method, std::string pattern, handler fn);
-  void add_stream(std::string pattern, stream_handler fn);
+  void add_stream(std::string pattern, stream_handler fn, stream_check check = {});
   struct route {
     std::string method;
     std::vector<std::string> parts; ///< ":x" = a parameter.
     handler answer;
     stream_handler stream;
+    stream_check check;
   };
   struct match {
     const route* found = nullptr;
     std::map<std::string, std::string> params;
     std::string allow; ///< Methods this path has, where it has some.
   };
+  /// `path` as it came, without the query: parts are decoded one by one. Words win over parameters, whatever the order of
+  /// `add`; a slash at the end does not matter.
   match find(std::string_view method, std::string_view path) const;
   /// "GET /events" for each route, for the test that holds them against openapi.yaml.
   std::vector<std::string> list() const;
@@ -75,8 +81,10 @@ private:
 class server {
 public:
   /// Throws std::runtime_error with the address and the mend where the port cannot be had.
-  /// `stats` and everything `router`'s handlers use must outlive the server.
-  server(const http_config& http, const sse_config& sse, router routes, stats& counters);
+  /// `counters` and everything `routes`' handlers use must outlive the server. `log` is told, from any I/O thread, of
+  /// what the code around it did wrong: handlers that throw, headers that had to be dropped.
+  server(const http_config& http, const sse_config& sse, router routes, stats& counters,
+         std::function<void(std::string_view)> log = {});
   ~server();
   server(const server&) = delete;
   server& operator=(const server&) = delete;
@@ -85,7 +93,7 @@ public:
   fan_out& live() noexcept;       ///< All streams of all I/O threads.
   /// Takes no further connections; open ones go on. Any thread.
   void stop_accepting();
-  /// Closes all and joins the threads.
+  /// Ends all streams, closes all connections and joins the threads. Not from an I/O thread.
   void stop();
 
 private:

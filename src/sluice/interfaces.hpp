@@ -95,6 +95,8 @@ using kafka_producer_actor = caf::typed_actor<
 /// The TRANSACTOR: writes summaries and the offsets they cover in one transaction, one after the other.
 using transactor_actor = caf::typed_actor<
   caf::replies_to<transaction_ptr>::with<atom::done>,
+  // Takes the transactional id over, ending what an earlier owner left open. Must come before reading from the group.
+  caf::replies_to<atom::start>::with<atom::done>,
   // All committed records of a compacted topic's partition.
   caf::replies_to<atom::restore, std::string, int32_t>::with<outgoing_ptr>>;
 
@@ -138,8 +140,10 @@ using dead_letter_actor = caf::typed_actor<
 using sse_hub_actor = record_handler_actor::extend<
   // Sends the client its snapshot; from then on it gets all that comes.
   caf::replies_to<atom::join, event_stream_ptr>::with<atom::done>,
-  // Ends all streams, spread over the given milliseconds; answers when the last is gone.
-  caf::replies_to<atom::drain, uint32_t>::with<atom::done>>;
+  // Ends all streams, spread over the given milliseconds, and takes no more; answers when the last has been told.
+  caf::replies_to<atom::drain, uint32_t>::with<atom::done>,
+  // INTERNAL: time to end the next few streams.
+  caf::reacts_to<atom::tick>>;
 
 /// An SSE SESSION: one client's stay, from its join to its end.
 using sse_session_actor = caf::typed_actor<
@@ -155,6 +159,20 @@ using kafka_admin_actor = caf::typed_actor<
 /// The GENERATOR: publishes a random event now and then, for demonstrations.
 using generator_actor = caf::typed_actor<
   // INTERNAL: time for the next event.
+  caf::reacts_to<atom::tick>>;
+
+/// The ROOT of the supervision tree.
+using root_actor = caf::typed_actor<
+  // From now on children that end stay ended.
+  caf::reacts_to<atom::drain>,
+  // INTERNAL: starts the child with this index (again).
+  caf::reacts_to<atom::start, uint64_t>>;
+
+/// The TERMINATOR: an ordered stop within the grace period.
+using terminator_actor = caf::typed_actor<
+  // INTERNAL: the next step.
+  caf::reacts_to<atom::start>,
+  // INTERNAL: the grace period is over.
   caf::reacts_to<atom::tick>>;
 
 } // namespace sluice

@@ -134,11 +134,11 @@ public:
 };
 using event_stream_ptr = std::shared_ptr<event_stream>;
 
-/// Gives a frame to every stream that has joined: encoded once, one post an I/O thread. Any thread.
+/// Gives a block of `events` whole events to every stream that has joined: encoded once, one post an I/O thread. Any thread.
 class fan_out {
 public:
   virtual ~fan_out() = default;
-  virtual void publish(frame block) = 0;
+  virtual void publish(frame block, uint32_t events) = 0;
 };
 
 } // namespace sluice

@@ -1,0 +1,105 @@
+#include "event_reader.hpp"
+
+#include <charconv>
+#include <cstring>
+
+#include <simdjson.h>
+
+namespace sluice {
+
+namespace {
+
+using tokens = std::vector<std::string>;
+
+// "/a/b~1c" -> {"a", "b/c"}. Split once here, not once an event.
+tokens split(const std::string& pointer) {
+  tokens parts;
+  for (size_t i = 0; i < pointer.size(); ++i) {
+    if (pointer[i] == '/')
+      parts.emplace_back();
+    else if (pointer[i] == '~' && i + 1 < pointer.size())
+      parts.back() += pointer[++i] == '1' ? '/' : '~';
+    else
+      parts.back() += pointer[i];
+  }
+  return parts;
+}
+
+bool walk(simdjson::dom::element& at, const tokens& path) {
+  for (const auto& part : path) {
+    simdjson::dom::element next;
+    if (at.is_object()) {
+      if (at.get_object().at_key(part).get(next) != simdjson::SUCCESS)
+        return false;
+    } else if (at.is_array()) {
+      size_t index = 0;
+      auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
+      if (error != std::errc{} || end != part.data() + part.size() || at.get_array().at(index).get(next) != simdjson::SUCCESS)
+        return false;
+    } else {
+      return false;
+    }
+    at = next;
+  }
+  return true;
+}
+
+} // namespace
+
+struct event_reader::impl {
+  simdjson::dom::parser parser;
+  std::string padded; // simdjson reads a little beyond the end
+  tokens value, key;
+  bool keyed = false;
+  std::string key_text;
+
+  bool parse(std::string_view text, simdjson::dom::element& root) {
+    if (padded.size() < text.size() + simdjson::SIMDJSON_PADDING)
+      padded.resize(2 * text.size() + simdjson::SIMDJSON_PADDING);
+    std::memcpy(padded.data(), text.data(), text.size());
+    return parser.parse(padded.data(), text.size(), false).get(root) == simdjson::SUCCESS;
+  }
+};
+
+event_reader::event_reader(const std::string& value_pointer, const std::string& key_pointer)
+  : impl_(std::make_unique<impl>()) {
+  impl_->value = split(value_pointer);
+  impl_->key = split(key_pointer);
+  impl_->keyed = !key_pointer.empty();
+}
+
+event_reader::~event_reader() = default;
+event_reader::event_reader(event_reader&&) noexcept = default;
+event_reader& event_reader::operator=(event_reader&&) noexcept = default;
+
+bool event_reader::valid(std::string_view text) {
+  simdjson::dom::element root;
+  return impl_->parse(text, root);
+}
+
+const char* event_reader::read(std::string_view text, double& value, std::string_view& key) {
+  simdjson::dom::element root;
+  if (!impl_->parse(text, root))
+    return "the record's value is not valid JSON";
+  auto at = root;
+  if (!walk(at, impl_->value))
+    return "nothing is at the value pointer";
+  if (!at.is_number())
+    return "what is at the value pointer is not a number";
+  value = at.get_double();
+  key = {};
+  if (!impl_->keyed)
+    return nullptr;
+  at = root;
+  if (!walk(at, impl_->key))
+    return "nothing is at the key pointer";
+  if (at.is_string())
+    key = at.get_string();
+  else if (at.is_number() || at.is_bool())
+    key = impl_->key_text = simdjson::minify(at);
+  else
+    return "what is at the key pointer is neither a string, a number nor a boolean";
+  return nullptr;
+}
+
+} // namespace sluice

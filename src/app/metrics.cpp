@@ -1,0 +1,58 @@
+#include "metrics.hpp"
+
+#include <vector>
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+namespace sluice {
+
+namespace {
+
+prometheus::MetricFamily family(const char* name, const char* help, const counter& value, bool gauge) {
+  prometheus::MetricFamily out;
+  out.name = name;
+  out.help = help;
+  out.type = gauge ? prometheus::MetricType::Gauge : prometheus::MetricType::Counter;
+  prometheus::ClientMetric metric;
+  (gauge ? metric.gauge.value : metric.counter.value) = static_cast<double>(value.get());
+  out.metric.push_back(std::move(metric));
+  return out;
+}
+
+} // namespace
+
+std::string render_metrics(const stats& c) {
+  std::vector<prometheus::MetricFamily> all;
+  auto total = [&](const char* name, const char* help, const counter& value) {
+    all.push_back(family(name, help, value, false));
+  };
+  auto gauge = [&](const char* name, const char* help, const counter& value) {
+    all.push_back(family(name, help, value, true));
+  };
+  total("sluice_kafka_records_sent_total", "Records acknowledged by the broker.", c.records_sent);
+  total("sluice_kafka_records_failed_total", "Records refused, timed out or not taken.", c.records_failed);
+  gauge("sluice_kafka_records_queued", "Records waiting for their acknowledgement.", c.records_queued);
+  total("sluice_kafka_records_consumed_total", "Records read, all consumers together.", c.records_consumed);
+  total("sluice_kafka_rebalances_total", "Assignments and revocations of partitions.", c.rebalances);
+  total("sluice_aggregator_events_total", "Events counted into windows.", c.events_aggregated);
+  total("sluice_aggregator_summaries_total", "Summaries committed.", c.summaries);
+  total("sluice_aggregator_transactions_total", "Transactions committed.", c.transactions);
+  gauge("sluice_aggregator_windows_open", "Windows open now.", c.windows_open);
+  total("sluice_aggregator_windows_evicted_total", "Windows closed early because maxWindows was reached.", c.windows_evicted);
+  total("sluice_dead_letters_total", "Records written to dead-letter topics.", c.dead_letters);
+  gauge("sluice_sse_clients", "Open event streams.", c.clients);
+  total("sluice_sse_clients_total", "Event streams opened.", c.clients_total);
+  total("sluice_sse_clients_slow_total", "Event streams ended because their queue was full.", c.clients_slow);
+  total("sluice_sse_events_total", "Events encoded, once for all clients.", c.frames);
+  total("sluice_sse_deliveries_total", "Events handed to the kernel, for each client.", c.deliveries);
+  total("sluice_sse_events_skipped_total", "Records not shown live because they are not JSON.", c.events_skipped);
+  total("sluice_http_requests_total", "Requests read.", c.http_requests);
+  total("sluice_http_errors_total", "Answers of 400 and above.", c.http_errors);
+  total("sluice_http_malformed_total", "Connections closed over what is not HTTP, too large or too slow.", c.http_malformed);
+  gauge("sluice_http_connections", "Open connections.", c.http_connections);
+  total("sluice_restarts_total", "Restarts of crashed roles.", c.restarts);
+  return prometheus::TextSerializer{}.Serialize(all);
+}
+
+} // namespace sluice

@@ -1,0 +1,130 @@
+#include <cctype>
+
+#include "app/options.hpp"
+
+namespace sluice {
+
+namespace {
+
+constexpr int64_t second = 1000;
+constexpr int64_t minute = 60 * second;
+constexpr int64_t hour = 60 * minute;
+constexpr int64_t week = 7 * 24 * hour;
+constexpr int64_t int32_max = 2147483647; // librdkafka's bound of most numbers
+constexpr int64_t gib = 1073741824;
+
+#define SLUICE_FIELD(member) [](config& cfg, std::size_t) -> field_ref { return &cfg.member; }
+#define SLUICE_AGGREGATION(member)                                                                                     \
+  [](config& cfg, std::size_t i) -> field_ref { return &cfg.aggregations.at(i).member; }
+
+// clang-format off
+std::vector<option> table() {
+  return {
+    {.key = "node", .field = SLUICE_FIELD(node),
+     .help = "Name of this node: unique in the system and the same after a restart, since it is part of transactional ids. Empty: `<hostname>-<port>`."},
+    {.key = "workerThreads", .field = SLUICE_FIELD(worker_threads), .help = "Threads that run actors; 0 = one a core.", .max = 1024},
+    {.key = "embeddedBroker", .field = SLUICE_FIELD(embedded_broker),
+     .help = "Run an in-memory Kafka broker inside the process, for demonstrations and development. Its data is gone at exit.",
+     .flag = "--embedded-broker"},
+    {.key = "token", .field = SLUICE_FIELD(token),
+     .help = "One static token with every right, sent as `Authorization: Bearer <token>`. Better set by environment than by flag, which other users of the machine can see.",
+     .secret = true},
+
+    {.key = "kafka.brokers", .field = SLUICE_FIELD(kafka.brokers), .help = "Brokers to start from: host:port, separated by commas.",
+     .env = {"KAFKA_BROKERS", "KAFKA_BROKER"}},
+    {.key = "kafka.clientId", .field = SLUICE_FIELD(kafka.client_id), .help = "Name of this client in the brokers' logs and quotas.", .env = {"KAFKA_CLIENT_ID"}},
+    {.key = "kafka.groupId", .field = SLUICE_FIELD(kafka.group_id), .help = "Prefix of the consumer groups: `<groupId>-<aggregation>`.", .env = {"KAFKA_GROUP_ID"}},
+    {.key = "kafka.connectionTimeout", .field = SLUICE_FIELD(kafka.connection_timeout), .help = "For a connection to a broker, with TLS and SASL (socket.connection.setup.timeout.ms).",
+     .env = {"KAFKA_CONNECTION_TIMEOUT"}, .min = second, .max = hour},
+    {.key = "kafka.requestTimeout", .field = SLUICE_FIELD(kafka.request_timeout), .help = "For a broker's answer to one request (socket.timeout.ms).",
+     .env = {"KAFKA_REQUEST_TIMEOUT"}, .min = 10, .max = 5 * minute},
+    {.key = "kafka.retryInitialTime", .field = SLUICE_FIELD(kafka.retry_initial_time), .help = "Wait before a failed request is sent again (retry.backoff.ms).",
+     .env = {"KAFKA_RETRY_INITIAL_RETRY_TIME"}, .min = 1, .max = 5 * minute},
+    {.key = "kafka.retryRetries", .field = SLUICE_FIELD(kafka.retry_retries), .help = "How often a record is sent again within kafka.deliveryTimeout (message.send.max.retries); the order is kept.",
+     .env = {"KAFKA_RETRY_RETRIES"}, .max = int32_max},
+    {.key = "kafka.deliveryTimeout", .field = SLUICE_FIELD(kafka.delivery_timeout), .help = "A record is acknowledged by then, or its sender gets an error (message.timeout.ms).",
+     .min = 1, .max = hour},
+    {.key = "kafka.securityProtocol", .field = SLUICE_FIELD(kafka.security_protocol), .help = "Encryption and authentication towards the brokers.",
+     .env = {"KAFKA_SECURITY_PROTOCOL"}, .choices = {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}},
+    {.key = "kafka.saslMechanism", .field = SLUICE_FIELD(kafka.sasl_mechanism), .help = "SASL mechanism; others by `[kafka.properties]`.",
+     .env = {"KAFKA_SASL_MECHANISM"}, .choices = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}},
+    {.key = "kafka.saslUsername", .field = SLUICE_FIELD(kafka.sasl_username), .help = "SASL user.", .env = {"KAFKA_SASL_USERNAME"}},
+    {.key = "kafka.saslPassword", .field = SLUICE_FIELD(kafka.sasl_password), .help = "SASL password.", .env = {"KAFKA_SASL_PASSWORD"}, .secret = true},
+    {.key = "kafka.sslCa", .field = SLUICE_FIELD(kafka.ssl_ca), .help = "File of CA certificates to trust (ssl.ca.location); empty = the system's."},
+    {.key = "kafka.queueRecords", .field = SLUICE_FIELD(kafka.queue_records), .help = "Records waiting to be sent, at most; beyond it publishers get 503.", .min = 1, .max = 10000000},
+    {.key = "kafka.queueKib", .field = SLUICE_FIELD(kafka.queue_kib), .help = "KiB of records waiting to be sent, at most; beyond it publishers get 503.", .min = 1, .max = 2097151},
+    {.key = "kafka.createTopics", .field = SLUICE_FIELD(kafka.create_topics), .help = "Create missing topics at start, where the broker allows it."},
+    {.key = "kafka.partitions", .field = SLUICE_FIELD(kafka.partitions), .help = "Partitions of topics created here; -1 = the broker's default.", .min = -1, .max = 100000},
+
+    {.key = "http.host", .field = SLUICE_FIELD(http.host), .help = "Address to listen on. Beyond loopback it needs token or http.insecure.", .flag = "--host"},
+    {.key = "http.port", .field = SLUICE_FIELD(http.port), .help = "Port to listen on; 0 = any free one.", .env = {"PORT"}, .flag = "--port", .max = 65535},
+    {.key = "http.threads", .field = SLUICE_FIELD(http.threads), .help = "I/O threads, each with its own event loop.", .min = 1, .max = 256},
+    {.key = "http.maxBodyBytes", .field = SLUICE_FIELD(http.max_body_bytes), .help = "Bytes of a request's body, at most; beyond it 413.", .min = 1, .max = gib},
+    {.key = "http.maxHeaderBytes", .field = SLUICE_FIELD(http.max_header_bytes), .help = "Bytes of a request's line and headers together, at most; beyond it 431.", .min = 256, .max = 1048576},
+    {.key = "http.maxConnections", .field = SLUICE_FIELD(http.max_connections), .help = "Open connections, at most; further ones wait in the kernel's queue.", .min = 1, .max = 1000000},
+    {.key = "http.headerTimeout", .field = SLUICE_FIELD(http.header_timeout), .help = "A request must have come in completely by then; else 408.", .min = 1, .max = hour},
+    {.key = "http.requestTimeout", .field = SLUICE_FIELD(http.request_timeout), .help = "A request must be answered by then; else 504.", .min = 1, .max = hour},
+    {.key = "http.writeTimeout", .field = SLUICE_FIELD(http.write_timeout), .help = "A client must take what is written to it by then; else its connection is closed.", .min = 1, .max = hour},
+    {.key = "http.insecure", .field = SLUICE_FIELD(http.insecure), .help = "Listen beyond loopback although nobody has to authenticate.", .flag = "--insecure"},
+
+    {.key = "sse.heartbeat", .field = SLUICE_FIELD(sse.heartbeat), .help = "Time between comment lines on a quiet stream, so that proxies keep it open and dead clients are noticed.", .min = 100, .max = hour},
+    {.key = "sse.retry", .field = SLUICE_FIELD(sse.retry), .help = "How long a client waits before it connects again; varied by 20 % per client.", .min = 100, .max = hour},
+    {.key = "sse.maxQueueBytes", .field = SLUICE_FIELD(sse.max_queue_bytes), .help = "Bytes waiting for one client, at most; beyond it the client is ended and may resume.", .min = 1024, .max = gib},
+    {.key = "sse.topics", .field = SLUICE_FIELD(sse.topics), .help = "Topics shown on `GET /events` besides the aggregations' own."},
+
+    {.key = "demo.enabled", .field = SLUICE_FIELD(demo.enabled), .help = "Publish random events, to see something.", .flag = "--demo"},
+    {.key = "demo.interval", .field = SLUICE_FIELD(demo.interval), .help = "Time between two random events.", .min = 1, .max = hour},
+
+    {.key = "log.level", .field = SLUICE_FIELD(log.level), .help = "The least severe level that is logged.", .choices = {"trace", "debug", "info", "warn", "error", "off"}},
+    {.key = "log.format", .field = SLUICE_FIELD(log.format), .help = "`human`: a line of text; `json`: one object a line.", .choices = {"human", "json"}},
+    {.key = "log.file", .field = SLUICE_FIELD(log.file), .help = "File to append to; empty = standard error."},
+
+    {.key = "supervision.maxRestarts", .field = SLUICE_FIELD(supervision.max_restarts), .help = "Restarts of a role within supervision.restartWindow, at most; one more stops the process with an error.", .max = 1000000},
+    {.key = "supervision.restartWindow", .field = SLUICE_FIELD(supervision.restart_window), .help = "Time over which restarts are counted.", .min = 1, .max = 24 * hour},
+    {.key = "supervision.backoffInitial", .field = SLUICE_FIELD(supervision.backoff_initial), .help = "Wait before the first restart; doubles with each further one in the window, jittered.", .min = 1, .max = hour},
+    {.key = "supervision.backoffMax", .field = SLUICE_FIELD(supervision.backoff_max), .help = "Wait before a restart, at most.", .min = 1, .max = hour},
+    {.key = "supervision.gracePeriod", .field = SLUICE_FIELD(supervision.grace_period), .help = "From SIGTERM to exit, at most.", .max = hour},
+
+    {.key = "aggregation.name", .field = SLUICE_AGGREGATION(name), .help = "Its name: unique, and the end of its consumer group's name."},
+    {.key = "aggregation.topics", .field = SLUICE_AGGREGATION(topics), .help = "Topics it reads."},
+    {.key = "aggregation.sink", .field = SLUICE_AGGREGATION(sink), .help = "Topic its summaries go to."},
+    {.key = "aggregation.valuePointer", .field = SLUICE_AGGREGATION(value_pointer), .help = "JSON pointer (RFC 6901) to the number in an event; empty = the whole value."},
+    {.key = "aggregation.keyPointer", .field = SLUICE_AGGREGATION(key_pointer), .help = "JSON pointer to a value by which events are grouped, one window each; empty = all in one."},
+    {.key = "aggregation.batchSize", .field = SLUICE_AGGREGATION(batch_size), .help = "A window closes at this many events …", .min = 1, .max = 1000000000},
+    {.key = "aggregation.interval", .field = SLUICE_AGGREGATION(interval), .help = "… or this long after its first one, whichever is sooner. `intervalMs` is another name for it.", .min = 1, .max = week},
+    {.key = "aggregation.sampleSize", .field = SLUICE_AGGREGATION(sample_size), .help = "How many of the last events a summary shows.", .max = 1000},
+    {.key = "aggregation.commitInterval", .field = SLUICE_AGGREGATION(commit_interval), .help = "Summaries due within it share one transaction.", .min = 1, .max = minute},
+    {.key = "aggregation.maxWindows", .field = SLUICE_AGGREGATION(max_windows), .help = "With a keyPointer: open windows, at most; beyond it the oldest closes early.", .min = 1, .max = 10000000},
+    {.key = "aggregation.inFlightRecords", .field = SLUICE_AGGREGATION(in_flight_records), .help = "Records between consumer and aggregator, at most.", .min = 1, .max = 10000000},
+  };
+}
+// clang-format on
+
+#undef SLUICE_FIELD
+#undef SLUICE_AGGREGATION
+
+/// SLUICE_KAFKA_CLIENT_ID for `kafka.clientId`.
+std::string derived_variable(const std::string& key) {
+  std::string name = "SLUICE_";
+  for (char c : key) {
+    if (std::isupper(static_cast<unsigned char>(c)) != 0)
+      name += '_';
+    name += c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return name;
+}
+
+} // namespace
+
+const std::vector<option>& options() {
+  static const std::vector<option> all = [] {
+    auto result = table();
+    // sluice's own name is the strongest: a platform may set PORT for everyone, but nobody sets it by accident.
+    for (auto& opt : result)
+      opt.env.insert(opt.env.begin(), derived_variable(opt.key));
+    return result;
+  }();
+  return all;
+}
+
+} // namespace sluice

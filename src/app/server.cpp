@@ -1,0 +1,400 @@
+// The composition root: builds the adapters, spawns the tree, connects the two.
+#include "sluice/server.hpp"
+
+#include <atomic>
+#include <future>
+#include <set>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "http/routes.hpp"
+#include "http/server.hpp"
+#include "kafka/kafka.hpp"
+#include "sluice/log.hpp"
+
+#include "aggregator.hpp"
+#include "dead_letter.hpp"
+#include "generator.hpp"
+#include "kafka_admin.hpp"
+#include "kafka_consumer.hpp"
+#include "kafka_producer.hpp"
+#include "metrics.hpp"
+#include "openapi.hpp"
+#include "role.hpp"
+#include "root.hpp"
+#include "sse_hub.hpp"
+#include "sse_session.hpp"
+#include "terminator.hpp"
+#include "transactor.hpp"
+
+namespace sluice {
+
+namespace {
+
+using nlohmann::json;
+using system_config = actor_config<caf::id_block::sluice>;
+
+constexpr std::chrono::seconds state_timeout{1};
+
+// librdkafka's levels are syslog's: 0-3 error, 4 warning, 5-6 notice and info, 7 debug.
+void log_kafka(int level, const std::string& component, const std::string& text) {
+  auto as = level <= 3 ? log_level::warn : level <= 6 ? log_level::info : log_level::debug;
+  log(as, "librdkafka", text, {{"component", component}});
+}
+
+std::set<std::string> live_topics(const config& cfg) {
+  std::set<std::string> topics(cfg.sse.topics.begin(), cfg.sse.topics.end());
+  for (const auto& one : cfg.aggregations) {
+    topics.insert(one.topics.begin(), one.topics.end());
+    topics.insert(one.sink);
+  }
+  return topics;
+}
+
+std::vector<topic_spec> wanted_topics(const config& cfg) {
+  std::set<std::string> seen;
+  std::vector<topic_spec> topics;
+  auto want = [&](const std::string& name, int32_t partitions, bool compacted) {
+    if (seen.insert(name).second)
+      topics.push_back({name, partitions, compacted});
+  };
+  for (const auto& one : cfg.aggregations) {
+    for (const auto& topic : one.topics) {
+      want(topic, cfg.kafka.partitions, false);
+      want(topic + ".dlq", cfg.kafka.partitions, false);
+    }
+    want(one.sink, cfg.kafka.partitions, false);
+    if (!one.key_pointer.empty())
+      want(covered_topic_of(one), 1, true);
+  }
+  for (const auto& topic : cfg.sse.topics)
+    want(topic, cfg.kafka.partitions, false);
+  return topics;
+}
+
+} // namespace
+
+struct server::impl {
+  /// An aggregation's three actors live and die together; clients find the aggregator here.
+  struct pipeline {
+    aggregation_config cfg;
+    std::shared_ptr<role<aggregator_actor>> aggregator = std::make_shared<role<aggregator_actor>>();
+    std::shared_ptr<role<kafka_consumer_actor>> consumer = std::make_shared<role<kafka_consumer_actor>>();
+  };
+
+  explicit impl(config c) : cfg(std::move(c)) {}
+
+  // -- what is served -----------------------------------------------------------------------------------------------
+
+  http::api make_api();
+  void publish(std::vector<outgoing_record> records, std::function<void(caf::expected<std::vector<delivery>>)> answer);
+  void status(std::function<void(json)> answer);
+  void readiness(std::function<void(std::string)> answer);
+  json status_body(const cluster_view& cluster, const std::map<std::string, json>& aggregations) const;
+
+  // -- the tree -----------------------------------------------------------------------------------------------------
+
+  std::vector<child_spec> children();
+  caf::expected<caf::actor> start_pipeline(pipeline& which);
+  caf::expected<caf::actor> start_hub();
+  std::vector<drain_step> drain_steps();
+
+  config cfg;
+  stats counters;
+  std::function<void(std::string)> failed = [](const std::string&) {};
+  std::atomic<bool> draining{false};
+  std::shared_ptr<std::atomic<bool>> keep_trying = std::make_shared<std::atomic<bool>>(true);
+  std::unique_ptr<kafka::embedded_broker> broker;
+  std::shared_ptr<role<kafka_producer_actor>> producer = std::make_shared<role<kafka_producer_actor>>();
+  std::shared_ptr<role<dead_letter_actor>> dead_letters = std::make_shared<role<dead_letter_actor>>();
+  std::shared_ptr<role<sse_hub_actor>> hub = std::make_shared<role<sse_hub_actor>>();
+  std::shared_ptr<role<kafka_admin_actor>> admin = std::make_shared<role<kafka_admin_actor>>();
+  std::vector<pipeline> pipelines;
+  std::unique_ptr<http::server> web;
+  caf::actor generating;
+  root_actor top;
+  // Below all that the actors use: they end first.
+  std::unique_ptr<system_config> system_cfg;
+  std::unique_ptr<caf::actor_system> system;
+};
+
+// -- what is served ---------------------------------------------------------------------------------------------------
+
+http::api server::impl::make_api() {
+  http::api api;
+  api.publish = [this](auto records, auto answer) { publish(std::move(records), std::move(answer)); };
+  api.open_session = [this](event_stream_ptr stream) {
+    system->spawn(sse_session, std::move(stream), hub->get(), cfg.sse.retry);
+  };
+  api.status = [this](auto answer) { status(std::move(answer)); };
+  api.readiness = [this](auto answer) { readiness(std::move(answer)); };
+  api.metrics = [this] { return render_metrics(counters); };
+  api.events_topic = cfg.aggregations.empty() ? "events-topic" : cfg.aggregations.front().topics.front();
+  api.openapi = openapi_json;
+  api.token = cfg.token;
+  return api;
+}
+
+void server::impl::publish(std::vector<outgoing_record> records,
+                           std::function<void(caf::expected<std::vector<delivery>>)> answer) {
+  if (draining) {
+    answer(make_failure(ec::shutting_down, "the server is stopping; try again, another node may answer"));
+    return;
+  }
+  // One short-lived actor a request: it waits, with a deadline, so that no I/O thread does.
+  auto message = std::make_shared<const std::vector<outgoing_record>>(std::move(records));
+  system->spawn([this, message, answer = std::move(answer)](caf::event_based_actor* self) {
+    self->request(producer->get(), cfg.kafka.delivery_timeout + std::chrono::seconds{5}, outgoing_ptr{message})
+      .then([answer](const deliveries& results) { answer(*results); },
+            [answer](const caf::error& error) {
+              auto known = code_of(error) != ec::no_error;
+              answer(known ? error : make_failure(ec::kafka_unreachable, "the producer is being restarted"));
+            });
+  });
+}
+
+json server::impl::status_body(const cluster_view& cluster, const std::map<std::string, json>& aggregations) const {
+  json topics = json::array();
+  for (const auto& topic : wanted_topics(cfg))
+    topics.push_back(topic.name);
+  json groups = json::array();
+  for (const auto& one : pipelines)
+    groups.push_back(group_of(cfg, one.cfg));
+  json kafka{{"connected", cluster.connected}, {"brokers", cfg.kafka.brokers}, {"clientId", cfg.kafka.client_id}};
+  if (!cluster.connected)
+    kafka["error"] = cluster.error;
+  json body{{"ok", true},
+            {"kafka", kafka},
+            {"topics", topics},
+            {"consumers", cluster.connected ? groups : json::array()},
+            {"message", cluster.connected ? "Kafka is connected and processing events"
+                                          : "Kafka not connected - async processing disabled"},
+            {"producer", {{"connected", cluster.connected}}},
+            {"consumer", {{"connected", cluster.connected && !pipelines.empty()}}},
+            {"aggregations", aggregations},
+            {"node", cfg.node}};
+  if (!pipelines.empty())
+    if (auto it = aggregations.find(pipelines.front().cfg.name); it != aggregations.end())
+      body["consumer"]["currentAggregation"] = it->second;
+  return body;
+}
+
+void server::impl::status(std::function<void(json)> answer) {
+  struct gathering {
+    cluster_view cluster;
+    std::map<std::string, json> aggregations;
+    size_t awaited = 0;
+  };
+  system->spawn([this, answer = std::move(answer)](caf::event_based_actor* self) {
+    auto all = std::make_shared<gathering>();
+    all->cluster.error = "not looked yet; ask again";
+    all->awaited = 1 + pipelines.size();
+    auto arrived = [this, all, answer] {
+      if (--all->awaited == 0)
+        answer(status_body(all->cluster, all->aggregations));
+    };
+    auto missing = [arrived](const caf::error&) { arrived(); }; // a role that restarts is shown as absent
+    self->request(admin->get(), state_timeout, atom::state_v)
+      .then(
+        [all, arrived](const cluster_view_ptr& view) {
+          all->cluster = *view;
+          arrived();
+        },
+        missing);
+    for (const auto& one : pipelines)
+      self->request(one.aggregator->get(), state_timeout, atom::state_v)
+        .then(
+          [all, arrived](const aggregation_view& view) {
+            all->aggregations[view.name] = json::parse(view.json);
+            arrived();
+          },
+          missing);
+  });
+}
+
+void server::impl::readiness(std::function<void(std::string)> answer) {
+  if (draining) {
+    answer("the server is stopping; use another node");
+    return;
+  }
+  system->spawn([this, answer = std::move(answer)](caf::event_based_actor* self) {
+    self->request(admin->get(), state_timeout, atom::state_v)
+      .then(
+        [answer](const cluster_view_ptr& view) {
+          answer(view->connected ? "" : "Kafka is not connected: " + view->error + "; see GET /kafka/status");
+        },
+        [answer](const caf::error&) { answer("the Kafka watcher is being restarted; ask again"); });
+  });
+}
+
+// -- the tree -----------------------------------------------------------------------------------------------------------
+
+caf::expected<caf::actor> server::impl::start_pipeline(pipeline& which) {
+  auto group = group_of(cfg, which.cfg);
+  std::shared_ptr<record_source> source = kafka::make_group_source(cfg.kafka, group, which.cfg.topics, log_kafka);
+  std::shared_ptr<transaction_log> log =
+    kafka::make_transaction_log(cfg.kafka, group + "-" + cfg.node, source, log_kafka);
+  auto transactions = system->spawn<caf::detached>(transactor, std::move(log), [flag = keep_trying] { return flag->load(); });
+  auto windows = system->spawn(aggregator, which.cfg, transactions, dead_letters, &counters);
+  auto consumer = system->spawn<caf::detached>(kafka_consumer, std::move(source), record_handler_actor{windows},
+                                               which.cfg.in_flight_records, &counters);
+  which.aggregator->set(windows);
+  which.consumer->set(consumer);
+  return caf::actor_cast<caf::actor>(windows);
+}
+
+caf::expected<caf::actor> server::impl::start_hub() {
+  sse_hub_config hub_cfg;
+  hub_cfg.retry = cfg.sse.retry;
+  for (const auto& one : pipelines) {
+    hub_cfg.summary_topics.insert(one.cfg.sink);
+    hub_cfg.aggregators.push_back(one.aggregator);
+  }
+  auto fresh = system->spawn(sse_hub, std::move(hub_cfg), &web->live(), &counters);
+  auto topics = live_topics(cfg);
+  if (!topics.empty()) {
+    std::shared_ptr<record_source> source = kafka::make_tail_source(cfg.kafka, {topics.begin(), topics.end()}, log_kafka);
+    system->spawn<caf::detached>(kafka_consumer, std::move(source), record_handler_actor{fresh}, 65536u, &counters);
+  }
+  hub->set(fresh);
+  return caf::actor_cast<caf::actor>(fresh);
+}
+
+std::vector<child_spec> server::impl::children() {
+  std::vector<child_spec> all;
+  all.push_back({"kafka_admin", [this]() -> caf::expected<caf::actor> {
+                   auto wanted = cfg.kafka.create_topics && !broker ? wanted_topics(cfg) : std::vector<topic_spec>{};
+                   std::shared_ptr<cluster_admin> port = kafka::make_admin(cfg.kafka, log_kafka);
+                   auto fresh = system->spawn<caf::detached>(kafka_admin, std::move(port), std::move(wanted));
+                   admin->set(fresh);
+                   return caf::actor_cast<caf::actor>(fresh);
+                 }});
+  all.push_back({"kafka_producer", [this]() -> caf::expected<caf::actor> {
+                   std::shared_ptr<record_sink> sink = kafka::make_sink(cfg.kafka, log_kafka);
+                   auto fresh = system->spawn<caf::detached>(kafka_producer, std::move(sink), &counters);
+                   producer->set(fresh);
+                   return caf::actor_cast<caf::actor>(fresh);
+                 }});
+  all.push_back({"dead_letter", [this]() -> caf::expected<caf::actor> {
+                   auto fresh = system->spawn(dead_letter, producer, &counters);
+                   dead_letters->set(fresh);
+                   return caf::actor_cast<caf::actor>(fresh);
+                 }});
+  for (auto& one : pipelines)
+    all.push_back({"aggregation " + one.cfg.name, [this, &one] { return start_pipeline(one); }});
+  all.push_back({"sse_hub", [this] { return start_hub(); }});
+  if (cfg.demo.enabled && !cfg.aggregations.empty())
+    all.push_back({"generator", [this]() -> caf::expected<caf::actor> {
+                     generating = caf::actor_cast<caf::actor>(system->spawn(
+                       generator, producer, cfg.aggregations.front().topics.front(), cfg.demo.interval));
+                     return generating;
+                   }});
+  return all;
+}
+
+std::vector<drain_step> server::impl::drain_steps() {
+  std::vector<drain_step> steps;
+  using self_pointer = terminator_actor::pointer;
+  auto ask = [](self_pointer self, auto whom, std::function<void()> done, const auto&... message) {
+    // A role that is gone needs no drain; the grace period bounds one that hangs.
+    self->request(whom, std::chrono::minutes{5}, message...)
+      .then([done](atom::done) { done(); }, [done](const caf::error&) { done(); });
+  };
+  steps.push_back({"intake", [this](self_pointer self, std::function<void()> done) {
+                     self->send(top, atom::drain_v);
+                     if (generating)
+                       caf::anon_send_exit(generating, caf::exit_reason::user_shutdown);
+                     web->stop_accepting();
+                     done();
+                   }});
+  for (auto& one : pipelines)
+    steps.push_back({"aggregation " + one.cfg.name, [ask, &one](self_pointer self, std::function<void()> done) {
+                       ask(self, one.consumer->get(), std::move(done), atom::drain_v);
+                     }});
+  steps.push_back({"kafka_producer", [this, ask](self_pointer self, std::function<void()> done) {
+                     ask(self, producer->get(), std::move(done), atom::drain_v);
+                   }});
+  steps.push_back({"sse_hub", [this, ask](self_pointer self, std::function<void()> done) {
+                     auto spread = static_cast<uint32_t>(std::min<int64_t>(cfg.supervision.grace_period.count() / 4, 2000));
+                     if (counters.clients.get() < 100)
+                       spread = 0;
+                     ask(self, hub->get(), std::move(done), atom::drain_v, spread);
+                   }});
+  return steps;
+}
+
+// -- the facade ---------------------------------------------------------------------------------------------------------
+
+server::server(config cfg) : impl_(std::make_unique<impl>(std::move(cfg))) {
+  // nop
+}
+
+server::~server() {
+  if (impl_->system && impl_->top) {
+    impl_->cfg.supervision.grace_period = milliseconds{0};
+    stop();
+  }
+}
+
+caf::error server::start() {
+  auto& me = *impl_;
+  if (me.cfg.embedded_broker) {
+    std::vector<std::string> topics;
+    for (const auto& topic : wanted_topics(me.cfg))
+      topics.push_back(topic.name);
+    me.broker = std::make_unique<kafka::embedded_broker>(topics, me.cfg.kafka.partitions > 0 ? me.cfg.kafka.partitions : 4);
+    me.cfg.kafka.brokers = me.broker->bootstrap();
+    for (auto& [name, value] : kafka::embedded_broker::client_properties())
+      me.cfg.kafka.properties.emplace(name, value);
+  }
+  if (auto error = kafka::validate(me.cfg.kafka))
+    return error;
+  for (const auto& one : me.cfg.aggregations)
+    me.pipelines.push_back({one});
+  me.system_cfg = std::make_unique<system_config>(me.cfg.worker_threads);
+  me.system = std::make_unique<caf::actor_system>(*me.system_cfg);
+  try {
+    me.web = std::make_unique<http::server>(me.cfg.http, me.cfg.sse, http::make_routes(me.make_api()), me.counters);
+  } catch (const std::exception& e) {
+    return make_failure(ec::invalid_config, e.what());
+  }
+  me.top = me.system->spawn(root, me.cfg.supervision, me.children(), me.failed, &me.counters);
+  return {};
+}
+
+void server::on_failure(std::function<void(std::string)> failed) { impl_->failed = std::move(failed); }
+
+bool server::stop() {
+  auto& me = *impl_;
+  if (!me.system || !me.top)
+    return true;
+  me.draining = true;
+  std::promise<bool> finished;
+  auto clean = finished.get_future();
+  me.system->spawn(terminator, me.drain_steps(), me.cfg.supervision.grace_period,
+                   [&finished](bool value) { finished.set_value(value); });
+  auto result = clean.get();
+  *me.keep_trying = false; // whoever still waits for Kafka gives up now
+  me.web->stop();
+  caf::anon_send_exit(me.top, caf::exit_reason::user_shutdown);
+  for (auto& one : me.pipelines) {
+    caf::anon_send_exit(one.consumer->get(), caf::exit_reason::user_shutdown);
+    caf::anon_send_exit(one.aggregator->get(), caf::exit_reason::user_shutdown);
+  }
+  caf::anon_send_exit(me.hub->get(), caf::exit_reason::user_shutdown);
+  caf::anon_send_exit(me.dead_letters->get(), caf::exit_reason::user_shutdown);
+  caf::anon_send_exit(me.producer->get(), caf::exit_reason::user_shutdown);
+  caf::anon_send_exit(me.admin->get(), caf::exit_reason::user_shutdown);
+  if (me.generating)
+    caf::anon_send_exit(me.generating, caf::exit_reason::user_shutdown);
+  me.top = {};
+  me.system.reset(); // waits for all actors
+  return result;
+}
+
+uint16_t server::port() const { return impl_->web ? impl_->web->port() : 0; }
+const std::string& server::brokers() const { return impl_->cfg.kafka.brokers; }
+const stats& server::counters() const { return impl_->counters; }
+
+} // namespace sluice

@@ -1,0 +1,180 @@
+#include <algorithm>
+#include <array>
+#include <random>
+#include <regex>
+
+#include <nlohmann/json.hpp>
+
+#include "routes.hpp"
+
+namespace sluice::http {
+
+namespace {
+
+constexpr size_t max_documents = 10000;
+constexpr int max_depth = 64;
+
+// "application/json; charset=utf-8" -> "application/json"
+std::string media_type(const request& req) {
+  std::string type{req.header("content-type")};
+  type = type.substr(0, type.find(';'));
+  while (!type.empty() && type.back() == ' ')
+    type.pop_back();
+  std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return type;
+}
+
+// Parsers recurse or keep a stack; the depth is bounded before they see the text.
+bool too_deep(std::string_view text) {
+  int depth = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
+    if (quoted) {
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        quoted = false;
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '{' || c == '[') {
+      if (++depth > max_depth)
+        return true;
+    } else if (c == '}' || c == ']') {
+      --depth;
+    }
+  }
+  return false;
+}
+
+std::unique_ptr<response> wrong_body(int status, const std::string& detail, const std::string& field = {}) {
+  return std::make_unique<response>(problem(status, detail, field));
+}
+
+nlohmann::json parse(std::string_view text, const std::string& where, std::unique_ptr<response>& wrong) {
+  if (too_deep(text)) {
+    wrong = wrong_body(400, where + " is nested deeper than 64 levels; flatten it", where);
+    return {};
+  }
+  try {
+    return nlohmann::json::parse(text);
+  } catch (const nlohmann::json::exception& e) {
+    std::string what = e.what(); // "[json.exception.parse_error.101] parse error at line 1, column 2: …"
+    auto text_at = what.find("] ");
+    wrong = wrong_body(400, where + " is not valid JSON: " + (text_at == std::string::npos ? what : what.substr(text_at + 2)),
+                       where);
+    return {};
+  }
+}
+
+// Takes one event; its text is kept as it came where it stands alone.
+bool take(json_body& body, const nlohmann::json& document, std::string_view text, const std::string& where) {
+  if (!document.is_object()) {
+    body.wrong = wrong_body(400, where + " must be a JSON object such as {\"payload\":{\"times\":42}}, not "
+                                   + document.type_name(), where);
+    return false;
+  }
+  body.documents.push_back(text.empty() ? document.dump() : std::string{text});
+  return true;
+}
+
+void take_lines(json_body& body, std::string_view text) {
+  size_t line = 0;
+  while (!text.empty()) {
+    auto end = text.find('\n');
+    auto one = text.substr(0, end);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    if (!one.empty() && one.back() == '\r')
+      one.remove_suffix(1);
+    ++line;
+    if (one.find_first_not_of(" \t") == std::string_view::npos)
+      continue;
+    auto where = "line " + std::to_string(line);
+    auto document = parse(one, where, body.wrong);
+    if (body.wrong || !take(body, document, one, where))
+      return;
+    if (body.documents.size() > max_documents) {
+      body.wrong = wrong_body(413, "more than 10,000 events in one request; send them in several");
+      return;
+    }
+  }
+}
+
+} // namespace
+
+nlohmann::json read_json(const request& req, std::unique_ptr<response>& wrong) {
+  auto type = media_type(req);
+  if (!type.empty() && type != "application/json" && !type.ends_with("+json")) {
+    wrong = wrong_body(415, "send the body with Content-Type: application/json, not " + type, "Content-Type");
+    return {};
+  }
+  if (req.body.find_first_not_of(" \t\r\n") == std::string::npos) {
+    wrong = wrong_body(400, "the body is empty; send JSON", "body");
+    return {};
+  }
+  return parse(req.body, "body", wrong);
+}
+
+json_body read_documents(const request& req) {
+  json_body body;
+  auto type = media_type(req);
+  if (type == "application/x-ndjson" || type == "application/ndjson" || type == "application/jsonl") {
+    body.many = true;
+    take_lines(body, req.body);
+    if (!body.wrong && body.documents.empty())
+      body.wrong = wrong_body(400, "the body is empty; send one JSON object a line", "body");
+    return body;
+  }
+  auto document = read_json(req, body.wrong);
+  if (body.wrong)
+    return body;
+  if (!document.is_array()) {
+    take(body, document, req.body, "body");
+    return body;
+  }
+  body.many = true;
+  if (document.empty())
+    body.wrong = wrong_body(400, "the array is empty; send at least one event", "body");
+  else if (document.size() > max_documents)
+    body.wrong = wrong_body(413, "more than 10,000 events in one request; send them in several");
+  for (size_t i = 0; i < document.size() && !body.wrong; ++i)
+    take(body, document[i], {}, "/" + std::to_string(i));
+  return body;
+}
+
+std::string make_uuid() {
+  static thread_local std::mt19937_64 random = [] {
+    std::random_device device;
+    std::seed_seq seed{device(), device(), device(), device(), device(), device(), device(), device()};
+    return std::mt19937_64{seed};
+  }();
+  constexpr const char* hex = "0123456789abcdef";
+  std::string out;
+  out.reserve(36);
+  uint64_t bits = 0;
+  for (int i = 0; i < 32; ++i) {
+    if (i % 16 == 0)
+      bits = random();
+    if (i == 8 || i == 12 || i == 16 || i == 20)
+      out += '-';
+    auto digit = bits & 15;
+    bits >>= 4;
+    if (i == 12)
+      digit = 4; // version
+    if (i == 16)
+      digit = 8 | (digit & 3); // variant
+    out += hex[digit];
+  }
+  return out;
+}
+
+std::vector<record_header> tracing_headers(const request& req, const std::string& event_id) {
+  std::vector<record_header> headers{{"sluice-event-id", event_id}};
+  static const std::regex traceparent{"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"};
+  std::string trace{req.header("traceparent")};
+  if (trace.size() == 55 && std::regex_match(trace, traceparent))
+    headers.push_back({"traceparent", trace});
+  return headers;
+}
+
+} // namespace sluice::http

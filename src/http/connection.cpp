@@ -1,0 +1,283 @@
+// RESTinio: the only file that includes it, for it takes long to compile.
+#include <atomic>
+#include <exception>
+#include <utility>
+#include <variant>
+
+#include <restinio/all.hpp>
+
+#include "http/io_thread.hpp"
+#include "http/url.hpp"
+#include "http/wire.hpp"
+
+namespace sluice::http {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+// One io_context is one thread, so nothing needs a strand or a lock.
+using traits = restinio::traits_t<restinio::asio_timer_manager_t, restinio::null_logger_t,
+                                  restinio::default_request_handler_t, restinio::noop_strand_t, guarded_socket>;
+using connection = restinio::impl::connection_t<traits>;
+using monitor = restinio::impl::connection_t<traits>::lifetime_monitor_t;
+
+class restinio_connections;
+
+/// A request that waits for its answer. Answered once, by the handler or by the time limit.
+struct exchange {
+  exchange(restinio_connections* owner, std::shared_ptr<mailbox> box) : owner(owner), box(std::move(box)) {}
+  restinio_connections* const owner; ///< Valid on the I/O thread.
+  const std::shared_ptr<mailbox> box;
+  std::atomic<bool> answered{false};
+  // On the I/O thread only:
+  restinio::impl::connection_handle_t connection; ///< Null when answered.
+  restinio::request_id_t request_id = 0;
+  bool keep_alive = true;
+  bool confirm_keep_alive = false;
+  bool head_only = false;
+  bool listed = false; ///< Among those that may run out of time.
+  clock::time_point deadline;
+  std::list<std::shared_ptr<exchange>>::iterator place;
+};
+
+class restinio_connections final : public connection_maker {
+public:
+  explicit restinio_connections(io_thread& home);
+
+  void start(std::shared_ptr<socket_guard> guard) override;
+  void expire() override;
+  void drop_all() override;
+
+private:
+  restinio::request_handling_status_t handle(const restinio::request_handle_t& from);
+  void dispatch(const restinio::request_t& from, const std::shared_ptr<exchange>& what);
+  void open_stream(const router::match& match, request asked, const std::shared_ptr<exchange>& what);
+  void answer(const std::shared_ptr<exchange>& what, const response& with);
+  void write(const std::shared_ptr<exchange>& what, std::string bytes, bool keep_alive);
+  void unlist(exchange& what);
+  /// For answers made here, on the I/O thread.
+  void answer_now(const std::shared_ptr<exchange>& what, const response& with) {
+    if (!what->answered.exchange(true))
+      answer(what, with);
+  }
+  static responder make_responder(const std::shared_ptr<exchange>& what);
+
+  io_thread& home_;
+  const server_parts& parts_;
+  std::shared_ptr<restinio::impl::connection_settings_t<traits>> settings_;
+  std::unique_ptr<restinio::impl::connection_factory_t<traits>> factory_;
+  std::list<std::shared_ptr<exchange>> waiting_; ///< In the order of their deadlines.
+};
+
+/// How often RESTinio looks at its time limits: often enough to keep them, seldom enough to idle at no cost.
+milliseconds check_period(const http_config& cfg) {
+  auto shortest = std::min(cfg.header_timeout, cfg.write_timeout);
+  return std::clamp<milliseconds>(shortest / 4, milliseconds{50}, milliseconds{2500});
+}
+
+restinio_connections::restinio_connections(io_thread& home) : home_(home), parts_(home.parts) {
+  const auto& cfg = parts_.http;
+  restinio::server_settings_t<traits> chosen;
+  chosen
+    .request_handler([this](const restinio::request_handle_t& from) { return handle(from); })
+    // One request at a time a connection. A stream's connection leaves RESTinio, so nothing has to be read meanwhile.
+    .max_pipelined_requests(1)
+    .buffer_size(4096)
+    .read_next_http_message_timelimit(cfg.header_timeout)
+    .write_http_response_timelimit(cfg.write_timeout)
+    // RESTinio would hang up; our own limit comes first and answers.
+    .handle_request_timeout(cfg.request_timeout * 2 + std::chrono::seconds{10})
+    // The guard refuses large heads as a whole; here only the single parts are bounded.
+    .incoming_http_msg_limits(restinio::incoming_http_msg_limits_t{}
+                                .max_url_size(cfg.max_header_bytes)
+                                .max_field_name_size(cfg.max_header_bytes)
+                                .max_field_value_size(cfg.max_header_bytes)
+                                .max_field_count(256)
+                                .max_body_size(cfg.max_body_bytes));
+  chosen.ensure_valid_connection_state_listener();
+  auto timers = std::make_shared<restinio::asio_timer_manager_t>(home.io, check_period(cfg));
+  auto socket_options = chosen.socket_options_setter();
+  settings_ = std::make_shared<restinio::impl::connection_settings_t<traits>>(
+    std::move(chosen), restinio::impl::create_parser_settings<traits::http_methods_mapper_t>(), std::move(timers));
+  factory_ = std::make_unique<restinio::impl::connection_factory_t<traits>>(settings_, std::move(socket_options));
+}
+
+void restinio_connections::start(std::shared_ptr<socket_guard> guard) {
+  asio::error_code ec;
+  auto remote = guard->socket.remote_endpoint(ec);
+  if (ec)
+    return; // gone already
+  factory_->create_new_connection(guarded_socket{std::move(guard)}, remote, monitor{nullptr})->init();
+}
+
+/// What was asked, or what is wrong with it.
+std::variant<request, response> read_request(const restinio::request_t& from, std::string_view raw_path,
+                                             std::string_view raw_query) {
+  auto path = percent_decode(raw_path);
+  auto query = parse_query(raw_query);
+  if (!path || !query)
+    return problem(400, "The URL has a percent sign without two hex digits after it, or %00. Encode a percent sign as %25.",
+                   path ? "query" : "path");
+  request out;
+  out.method = from.header().method().c_str();
+  out.path = std::move(*path);
+  out.query = std::move(*query);
+  out.body = from.body();
+  out.remote = from.remote_endpoint().address().to_string();
+  from.header().for_each_field([&out](const auto& field) {
+    std::string name{field.name()};
+    for (auto& c : name)
+      c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+    auto [at, is_new] = out.headers.try_emplace(std::move(name), field.value());
+    if (!is_new)
+      at->second.append(at->first == "cookie" ? "; " : ", ").append(field.value());
+  });
+  return out;
+}
+
+restinio::request_handling_status_t restinio_connections::handle(const restinio::request_handle_t& from) {
+  parts_.counters.http_requests.add();
+  if (home_.guards.current != nullptr)
+    home_.guards.current->request_complete();
+  auto what = std::make_shared<exchange>(this, home_.box);
+  what->connection = std::move(restinio::impl::access_req_connection(*from));
+  what->request_id = from->request_id();
+  what->keep_alive = from->header().should_keep_alive();
+  what->confirm_keep_alive = from->header().has_field("Connection");
+  try {
+    dispatch(*from, what);
+  } catch (const std::exception& failure) {
+    parts_.say("The handler of " + from->header().request_target() + " threw: " + failure.what());
+    answer_now(what, problem(500, "The server failed to handle this request. Try again; its log says more."));
+  }
+  if (!what->answered) {
+    what->deadline = clock::now() + parts_.http.request_timeout;
+    what->place = waiting_.insert(waiting_.end(), what);
+    what->listed = true;
+  }
+  return restinio::request_accepted();
+}
+
+void restinio_connections::dispatch(const restinio::request_t& from, const std::shared_ptr<exchange>& what) {
+  auto [path, query] = split_target(from.header().request_target());
+  auto read = read_request(from, path, query);
+  if (auto* wrong = std::get_if<response>(&read)) {
+    answer_now(what, *wrong);
+    return;
+  }
+  auto& asked = std::get<request>(read);
+  what->head_only = asked.method == "HEAD";
+  auto match = parts_.routes.find(asked.method, path);
+  if (match.found != nullptr) {
+    asked.params = std::move(match.params);
+    if (match.found->stream)
+      open_stream(match, std::move(asked), what);
+    else
+      match.found->answer(std::move(asked), make_responder(what));
+  } else if (asked.method == "OPTIONS" && path == "*") {
+    answer_now(what, {204, {}, {}, {{"Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}}});
+  } else if (match.allow.empty()) {
+    answer_now(what, problem(404, "There is nothing at " + asked.path + ". Check the path; /openapi.json lists all."));
+  } else if (asked.method == "OPTIONS") {
+    answer_now(what, {204, {}, {}, {{"Allow", match.allow}}});
+  } else {
+    answer_now(what, problem(405, asked.path + " does not take " + asked.method + ". Use one of: " + match.allow + ".", {},
+                             {{"Allow", match.allow}}));
+  }
+}
+
+void restinio_connections::open_stream(const router::match& match, request asked, const std::shared_ptr<exchange>& what) {
+  if (match.found->check) {
+    if (auto instead = match.found->check(asked)) {
+      answer_now(what, *instead);
+      return;
+    }
+  }
+  if (what->head_only) {
+    what->answered = true;
+    write(what, render_stream_head(home_.date(), true), false);
+    return;
+  }
+  // The answer to an earlier request may still be on its way out; the socket cannot change hands under it.
+  if (home_.guards.current != nullptr && home_.guards.current->is_writing()) {
+    answer_now(what, problem(400, "A stream was asked for before the answer to an earlier request had arrived. Open it on a "
+                                  "connection of its own."));
+    return;
+  }
+  what->answered = true;
+  auto handle = std::exchange(what->connection, nullptr);
+  auto guard = dynamic_cast<connection&>(*handle).move_upgrade_internals().m_socket.take();
+  auto chunked = !guard->speaks_http_1_0();
+  home_.streams.open(std::move(guard->socket), std::move(guard->slot), render_stream_head(home_.date(), chunked), chunked,
+                     [&](event_stream_ptr opened) { match.found->stream(std::move(asked), std::move(opened)); });
+}
+
+responder restinio_connections::make_responder(const std::shared_ptr<exchange>& what) {
+  return [what](response with) {
+    if (what->answered.exchange(true))
+      return;
+    if (auto* here = io_thread::current(); here != nullptr && here->box == what->box)
+      what->owner->answer(what, with);
+    else
+      what->box->post([what, with = std::move(with)] { what->owner->answer(what, with); });
+  };
+}
+
+void restinio_connections::answer(const std::shared_ptr<exchange>& what, const response& with) {
+  if (with.status >= 400)
+    parts_.counters.http_errors.add();
+  auto bytes = render(with,
+                      {.keep_alive = what->keep_alive,
+                       .confirm_keep_alive = what->confirm_keep_alive,
+                       .head_only = what->head_only,
+                       .date = home_.date()},
+                      [this](std::string_view name) { parts_.say("Dropped a response header: " + std::string{name}); });
+  write(what, std::move(bytes), what->keep_alive);
+}
+
+void restinio_connections::write(const std::shared_ptr<exchange>& what, std::string bytes, bool keep_alive) {
+  unlist(*what);
+  auto to = std::exchange(what->connection, nullptr);
+  if (!to)
+    return; // let go of meanwhile
+  restinio::writable_items_container_t items;
+  items.emplace_back(std::move(bytes));
+  to->write_response_parts(what->request_id,
+                           {restinio::response_parts_attr_t::final_parts,
+                            keep_alive ? restinio::response_connection_attr_t::connection_keepalive
+                                       : restinio::response_connection_attr_t::connection_close},
+                           restinio::write_group_t{std::move(items)});
+}
+
+void restinio_connections::unlist(exchange& what) {
+  if (std::exchange(what.listed, false))
+    waiting_.erase(what.place);
+}
+
+void restinio_connections::expire() {
+  auto now = clock::now();
+  while (!waiting_.empty() && waiting_.front()->deadline <= now) {
+    auto late = waiting_.front();
+    unlist(*late);
+    answer_now(late, problem(504, "There was no answer within " + std::to_string(parts_.http.request_timeout.count())
+                                    + " ms. What was asked for may still be done; look before you try again."));
+  }
+}
+
+void restinio_connections::drop_all() {
+  while (!waiting_.empty()) {
+    auto dropped = waiting_.front();
+    unlist(*dropped);
+    dropped->answered = true;
+    dropped->connection = nullptr;
+  }
+}
+
+} // namespace
+
+std::unique_ptr<connection_maker> make_connection_maker(io_thread& home) {
+  return std::make_unique<restinio_connections>(home);
+}
+
+} // namespace sluice::http

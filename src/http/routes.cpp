@@ -1,0 +1,261 @@
+#include "routes.hpp"
+
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "sluice/config_check.hpp"
+
+namespace sluice::http {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view bearer = "Bearer ";
+
+// Takes the same time wherever the first difference is.
+bool same(std::string_view a, std::string_view b) {
+  unsigned different = a.size() == b.size() ? 0 : 1;
+  for (size_t i = 0; i < a.size(); ++i)
+    different |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b.empty() ? 0 : b[i % b.size()]);
+  return different == 0;
+}
+
+response ok(int status, const json& body) {
+  return {status, "application/json", body.dump(-1, ' ', false, json::error_handler_t::replace), {}};
+}
+
+json result_of(const delivery& one) {
+  json result{{"topic", one.topic}};
+  if (one.error == ec::no_error) {
+    result["ok"] = true;
+    result["partition"] = one.partition;
+    result["offset"] = one.offset;
+  } else {
+    result["ok"] = false;
+    result["error"] = to_string(one.error);
+    result["detail"] = one.reason;
+  }
+  return result;
+}
+
+/// Publishes and answers: `all_well` when every record was acknowledged; 207 with each one's outcome when some were not;
+/// the error itself when there was only one or none got through.
+void publish_and_answer(const api& with, std::vector<outgoing_record> records, std::vector<std::string> event_ids,
+                        int all_well, bool many, const responder& respond) {
+  with.publish(std::move(records), [=](caf::expected<std::vector<delivery>> outcome) {
+    if (!outcome) {
+      respond(failure(code_of(outcome.error()), text_of(outcome.error())));
+      return;
+    }
+    json results = json::array();
+    size_t failed = 0;
+    for (size_t i = 0; i < outcome->size(); ++i) {
+      const auto& one = (*outcome)[i];
+      failed += one.error == ec::no_error ? 0 : 1;
+      results.push_back(result_of(one));
+      results.back()["eventId"] = event_ids[i];
+    }
+    if (failed == outcome->size()) { // nothing was written: one error for all
+      const auto& first = outcome->front();
+      auto answer = failure(first.error, first.reason);
+      auto body = json::parse(answer.body);
+      if (many)
+        body["results"] = std::move(results);
+      answer.body = body.dump();
+      respond(std::move(answer));
+      return;
+    }
+    json body{{"ok", failed == 0}, {"accepted", outcome->size() - failed}};
+    if (failed > 0)
+      body["failed"] = failed;
+    if (!many)
+      body.update(results.front());
+    body["results"] = std::move(results);
+    respond(ok(failed == 0 ? all_well : 207, body));
+  });
+}
+
+/// One `{key?, value, headers?, partition?}`; `where` is its JSON pointer, for errors.
+bool read_message(const json& message, const std::string& where, outgoing_record& record, std::unique_ptr<response>& wrong) {
+  auto bad = [&](const std::string& member, const std::string& detail) {
+    wrong = std::make_unique<response>(problem(400, where + member + " " + detail, where + member));
+    return false;
+  };
+  if (!message.is_object())
+    return bad("", "must be an object such as {\"key\":\"a\",\"value\":{…}}");
+  for (const auto& [name, ignored] : message.items())
+    if (name != "key" && name != "value" && name != "headers" && name != "partition")
+      return bad("/" + name, "is not a member of a message; it has key, value, headers and partition");
+  if (!message.contains("value"))
+    return bad("/value", "is missing; send the record's value (null for a tombstone)");
+  const auto& value = message["value"];
+  if (value.is_string())
+    record.value = value.get<std::string>();
+  else if (!value.is_null())
+    record.value = value.dump();
+  if (message.contains("key") && !message["key"].is_null()) {
+    if (!message["key"].is_string())
+      return bad("/key", "must be a string or null");
+    record.key = message["key"].get<std::string>();
+  }
+  if (message.contains("partition")) {
+    if (!message["partition"].is_number_unsigned() || message["partition"].get<uint64_t>() > 1000000)
+      return bad("/partition", "must be a whole number from 0");
+    record.partition = message["partition"].get<int32_t>();
+  }
+  if (message.contains("headers")) {
+    const auto& headers = message["headers"];
+    if (!headers.is_object() || headers.size() > 100)
+      return bad("/headers", "must be an object of at most 100 strings");
+    for (const auto& [name, text] : headers.items()) {
+      if (!text.is_string())
+        return bad("/headers/" + name, "must be a string");
+      record.headers.push_back({name, text.get<std::string>()});
+    }
+  }
+  return true;
+}
+
+void send(const api& with, const request& req, bool batch, const responder& respond) {
+  auto topic = req.params.at("topic");
+  if (!is_topic_name(topic)) {
+    respond(problem(400, "a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens", "topic"));
+    return;
+  }
+  std::unique_ptr<response> wrong;
+  auto body = read_json(req, wrong);
+  if (wrong) {
+    respond(std::move(*wrong));
+    return;
+  }
+  std::string prefix;
+  if (batch && body.is_object()) {
+    body = body.contains("messages") ? json(body["messages"]) : json();
+    prefix = "/messages";
+  }
+  if (batch && (!body.is_array() || body.empty() || body.size() > 10000)) {
+    respond(problem(400, "send 1 to 10,000 messages as {\"messages\":[{\"key\":\"a\",\"value\":{…}}, …]}", "/messages"));
+    return;
+  }
+  std::vector<outgoing_record> records;
+  std::vector<std::string> ids;
+  if (!batch)
+    body = json::array({std::move(body)});
+  for (size_t i = 0; i < body.size(); ++i) {
+    outgoing_record record;
+    record.topic = topic;
+    if (!read_message(body[i], batch ? prefix + "/" + std::to_string(i) : "", record, wrong)) {
+      respond(std::move(*wrong));
+      return;
+    }
+    ids.push_back(make_uuid());
+    for (auto& header : tracing_headers(req, ids.back()))
+      record.headers.push_back(std::move(header));
+    records.push_back(std::move(record));
+  }
+  publish_and_answer(with, std::move(records), std::move(ids), 200, batch, respond);
+}
+
+} // namespace
+
+response failure(ec code, const std::string& reason) {
+  switch (code) {
+    case ec::queue_full:
+      return problem(503, reason.empty() ? "the producer's queue is full; try again shortly" : reason, {}, {{"Retry-After", "1"}});
+    case ec::delivery_timeout:
+    case ec::kafka_unreachable:
+      return problem(503, "Kafka did not acknowledge in time (" + reason + "); try again", {}, {{"Retry-After", "5"}});
+    case ec::shutting_down:
+      return problem(503, reason, {}, {{"Retry-After", "2"}});
+    case ec::unknown_topic:
+      return problem(404, reason + "; create the topic first", "topic");
+    case ec::kafka_refused:
+      return problem(422, "Kafka refused the record: " + reason);
+    default:
+      return problem(500, "sluice could not do this: " + (reason.empty() ? to_string(code) : reason) + "; see its log");
+  }
+}
+
+std::unique_ptr<response> refusal(const std::string& token, const request& req) {
+  if (token.empty())
+    return nullptr;
+  auto given = req.header("authorization");
+  if (given.starts_with(bearer) && same(given.substr(bearer.size()), token))
+    return nullptr;
+  return std::make_unique<response>(problem(401, "send the header Authorization: Bearer <token> with the server's token",
+                                            "Authorization", {{"WWW-Authenticate", "Bearer"}}));
+}
+
+handler authorized(const api& with, handler next) {
+  return [token = with.token, next = std::move(next)](request req, responder respond) {
+    if (auto refused = refusal(token, req))
+      respond(std::move(*refused));
+    else
+      next(std::move(req), std::move(respond));
+  };
+}
+
+void add_event_routes(router& routes, const api& with) {
+  routes.add("POST", "/events", authorized(with, [with](const request& req, const responder& respond) {
+    auto body = read_documents(req);
+    if (body.wrong) {
+      respond(std::move(*body.wrong));
+      return;
+    }
+    std::vector<outgoing_record> records;
+    std::vector<std::string> ids;
+    for (auto& text : body.documents) {
+      outgoing_record record;
+      record.topic = with.events_topic;
+      record.value = std::move(text);
+      ids.push_back(make_uuid());
+      record.headers = tracing_headers(req, ids.back());
+      records.push_back(std::move(record));
+    }
+    publish_and_answer(with, std::move(records), std::move(ids), 202, body.many, respond);
+  }));
+  routes.add_stream("/events", [with](const request&, event_stream_ptr stream) { with.open_session(std::move(stream)); },
+                    [with](const request& req) { return refusal(with.token, req); });
+}
+
+void add_kafka_routes(router& routes, const api& with) {
+  routes.add("POST", "/kafka/send/:topic", authorized(with, [with](const request& req, const responder& respond) {
+    send(with, req, false, respond);
+  }));
+  routes.add("POST", "/kafka/send/:topic/batch", authorized(with, [with](const request& req, const responder& respond) {
+    send(with, req, true, respond);
+  }));
+  routes.add("GET", "/kafka/status", authorized(with, [with](const request&, const responder& respond) {
+    with.status([respond](const json& body) { respond(ok(200, body)); });
+  }));
+}
+
+void add_health_routes(router& routes, const api& with) {
+  routes.add("GET", "/livez", [](const request&, const responder& respond) { respond(ok(200, {{"ok", true}})); });
+  routes.add("GET", "/readyz", [with](const request&, const responder& respond) {
+    with.readiness([respond](const std::string& why_not) {
+      if (why_not.empty())
+        respond(ok(200, {{"ok", true}}));
+      else
+        respond(problem(503, why_not, {}, {{"Retry-After", "2"}}));
+    });
+  });
+  routes.add("GET", "/metrics", authorized(with, [with](const request&, const responder& respond) {
+    respond({200, "text/plain; version=0.0.4; charset=utf-8", with.metrics(), {}});
+  }));
+  routes.add("GET", "/openapi.json", [with](const request&, const responder& respond) {
+    respond({200, "application/json", with.openapi, {}});
+  });
+}
+
+router make_routes(const api& with) {
+  router routes;
+  add_event_routes(routes, with);
+  add_kafka_routes(routes, with);
+  add_health_routes(routes, with);
+  return routes;
+}
+
+} // namespace sluice::http

@@ -1,0 +1,68 @@
+/// The HTTP API, one function an area. Routes check and translate; what happens is up to the `api` that the composition
+/// root gives them.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "sluice/ports.hpp"
+
+#include "server.hpp"
+
+namespace sluice::http {
+
+/// What the routes need of the rest of sluice. All functions are called on I/O threads, must not block, and may answer
+/// from any thread.
+struct api {
+  /// Writes records; answers when all have an outcome, or with the error that kept them from being taken.
+  std::function<void(std::vector<outgoing_record>, std::function<void(caf::expected<std::vector<delivery>>)>)> publish;
+  /// Takes over a client's stream of events and summaries.
+  std::function<void(event_stream_ptr)> open_session;
+  /// The body of GET /kafka/status.
+  std::function<void(std::function<void(nlohmann::json)>)> status;
+  /// "" while the server is ready, else why it is not.
+  std::function<void(std::function<void(std::string)>)> readiness;
+  /// Prometheus text.
+  std::function<std::string()> metrics;
+  std::string events_topic; ///< Where POST /events goes.
+  std::string openapi;      ///< JSON.
+  std::string token;        ///< Needed on all routes but health, unless empty.
+};
+
+void add_event_routes(router& routes, const api& with);
+void add_kafka_routes(router& routes, const api& with);
+void add_health_routes(router& routes, const api& with);
+
+/// The routes of all areas.
+router make_routes(const api& with);
+
+/// The answer (401) to a request without the static token in `Authorization: Bearer`; none where it may pass.
+/// Compared in constant time. An empty `token` lets all pass.
+std::unique_ptr<response> refusal(const std::string& token, const request& req);
+/// `next` behind `refusal`.
+handler authorized(const api& with, handler next);
+
+/// An error of the rest of sluice as its HTTP answer, e.g. `queue_full` as 503 with Retry-After.
+response failure(ec code, const std::string& reason);
+
+/// JSON of a body, or the answer that says what is wrong with it (415, 400).
+struct json_body {
+  std::vector<std::string> documents; ///< JSON texts: one, an array's elements, or NDJSON's lines.
+  bool many = false;                  ///< The body was an array or NDJSON.
+  std::unique_ptr<response> wrong;
+};
+/// Reads a body that is one JSON object, an array of objects or (by content type) NDJSON.
+/// Bounds: 10,000 documents, 64 levels of nesting.
+json_body read_documents(const request& req);
+/// Reads a body that is one JSON document of any kind. `wrong` is set on failure.
+nlohmann::json read_json(const request& req, std::unique_ptr<response>& wrong);
+
+/// A random (version 4) UUID.
+std::string make_uuid();
+/// A header for each record made from `req`: its event id, and the request's `traceparent` where it is a valid one.
+std::vector<record_header> tracing_headers(const request& req, const std::string& event_id);
+
+} // namespace sluice::http

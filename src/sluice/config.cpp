@@ -1,0 +1,249 @@
+#include "sluice/config.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <map>
+#include <set>
+
+#include "sluice/config_check.hpp"
+
+namespace sluice {
+
+std::string group_of(const config& cfg, const aggregation_config& aggregation) {
+  return cfg.kafka.group_id + "-" + aggregation.name;
+}
+
+std::string covered_topic_of(const aggregation_config& aggregation) {
+  return aggregation.sink + ".covered";
+}
+
+namespace {
+
+constexpr std::size_t max_topic_name = 249;
+constexpr std::size_t max_node_name = 128;
+constexpr uint32_t max_sample_size = 1000;
+/// What `sluice config` prints instead of a secret.
+constexpr std::string_view mask = "***";
+
+std::string quoted(std::string_view text) {
+  return '"' + std::string{text} + '"';
+}
+
+/// Letters, digits, '.', '_', '-': what Kafka allows in topic names, and what is safe in ids, metrics and paths.
+bool is_plain_name(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
+  });
+}
+
+/// RFC 6901: empty, or "/" first; "~" only as "~0" and "~1".
+bool is_json_pointer(std::string_view text) {
+  if (!text.empty() && text.front() != '/')
+    return false;
+  for (auto at = text.find('~'); at != std::string_view::npos; at = text.find('~', at + 1))
+    if (at + 1 == text.size() || (text[at + 1] != '0' && text[at + 1] != '1'))
+      return false;
+  return true;
+}
+
+/// "host", "host:port" or "[v6]:port", perhaps with librdkafka's "PLAINTEXT://" before it.
+bool is_broker(std::string_view text) {
+  if (auto scheme = text.find("://"); scheme != std::string_view::npos)
+    text.remove_prefix(scheme + 3);
+  if (text.empty() || text.find_first_of(" \t\r\n/") != std::string_view::npos)
+    return false;
+  auto colon = text.rfind(':');
+  auto is_v6 = text.front() == '[';
+  if (colon == std::string_view::npos || (is_v6 && text.back() == ']'))
+    return true;
+  auto digits = text.substr(colon + 1);
+  unsigned port = 0;
+  auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  return colon > 0 && error == std::errc{} && end == digits.data() + digits.size() && port > 0 && port < 65536;
+}
+
+std::string_view trimmed(std::string_view text) {
+  auto first = text.find_first_not_of(" \t");
+  if (first == std::string_view::npos)
+    return {};
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+class checker {
+public:
+  explicit checker(const config& cfg) : cfg_(cfg) {}
+
+  std::vector<config_problem> run() {
+    check_process();
+    check_kafka();
+    check_http();
+    for (const auto& topic : cfg_.sse.topics)
+      check_topic("sse.topics", topic);
+    if (cfg_.supervision.backoff_initial > cfg_.supervision.backoff_max)
+      add("supervision.backoffInitial", "is longer than supervision.backoffMax");
+    for (std::size_t i = 0; i < cfg_.aggregations.size(); ++i)
+      check_aggregation("aggregations[" + std::to_string(i) + "]", cfg_.aggregations[i]);
+    return std::move(problems_);
+  }
+
+private:
+  void add(std::string key, std::string text) { problems_.push_back({std::move(key), std::move(text)}); }
+
+  void check_topic(const std::string& key, const std::string& topic) {
+    if (!is_topic_name(topic))
+      add(key, quoted(topic) + " is not a topic name: 1 to 249 letters, digits, '.', '_' and '-'");
+  }
+
+  void check_process() {
+    if (!cfg_.node.empty() && (!is_plain_name(cfg_.node) || cfg_.node.size() > max_node_name))
+      add("node", quoted(cfg_.node) + " is not a node name: 1 to 128 letters, digits, '.', '_' and '-'");
+    // Taken as it is, the mask of a printed configuration would be a password that everybody knows.
+    if (cfg_.token == mask)
+      add("token", "is the mask that `sluice config` prints for a secret; set the secret itself, or leave it out");
+    else if (std::any_of(cfg_.token.begin(), cfg_.token.end(), [](char c) { return c < '!' || c > '~'; }))
+      add("token", "holds a blank, a line end or a character outside ASCII, which no HTTP header can carry");
+  }
+
+  void check_kafka() {
+    const auto& kafka = cfg_.kafka;
+    std::string_view rest = kafka.brokers;
+    for (bool more = true; more;) {
+      auto comma = rest.find(',');
+      auto broker = trimmed(rest.substr(0, comma));
+      if (!is_broker(broker))
+        add("kafka.brokers", quoted(broker) + " is not a broker's host:port; separate brokers with commas");
+      more = comma != std::string_view::npos;
+      rest.remove_prefix(more ? comma + 1 : rest.size());
+    }
+    if (kafka.group_id.empty())
+      add("kafka.groupId", "is empty; consumer groups are named <groupId>-<aggregation>");
+    if (kafka.partitions == 0 || kafka.partitions < -1)
+      add("kafka.partitions", std::to_string(kafka.partitions) + " is neither 1 or more nor -1, the broker's default");
+    check_credentials();
+    for (const auto& [name, value] : kafka.properties) {
+      if (name.empty())
+        add("kafka.properties", "a property's name is empty");
+      if (value == mask)
+        add("kafka.properties." + name, "is the mask that `sluice config` prints for a secret; set the secret itself");
+    }
+  }
+
+  void check_credentials() {
+    const auto& kafka = cfg_.kafka;
+    if (kafka.sasl_password == mask)
+      add("kafka.saslPassword", "is the mask that `sluice config` prints for a secret; set the secret itself");
+    auto given = [&kafka](const char* name) { return kafka.properties.count(name) > 0; };
+    // Another mechanism by properties (GSSAPI, OAUTHBEARER) may need neither name nor password.
+    if (!kafka.security_protocol.starts_with("SASL_") || given("sasl.mechanism") || given("sasl.mechanisms"))
+      return;
+    if (kafka.sasl_username.empty() && !given("sasl.username"))
+      add("kafka.saslUsername", "is empty, but kafka.securityProtocol " + kafka.security_protocol + " needs it");
+    if (kafka.sasl_password.empty() && !given("sasl.password"))
+      add("kafka.saslPassword", "is empty, but kafka.securityProtocol " + kafka.security_protocol + " needs it");
+  }
+
+  void check_http() {
+    const auto& http = cfg_.http;
+    if (http.host.empty() || http.host.find_first_of(" \t\r\n") != std::string::npos)
+      add("http.host", quoted(http.host) + " is not an address; use 127.0.0.1, or 0.0.0.0 for all of IPv4");
+    else if (!is_loopback(http.host) && cfg_.token.empty() && !http.insecure)
+      add("http.host", quoted(http.host) + " can be reached from other machines and nobody would have to authenticate; "
+                                           "set token (environment SLUICE_TOKEN), or accept that with --insecure");
+  }
+
+  void check_aggregation(const std::string& at, const aggregation_config& x) {
+    if (!is_plain_name(x.name))
+      add(at + ".name", quoted(x.name) + " is not a name: letters, digits, '.', '_' and '-'");
+    else if (!names_.insert(x.name).second)
+      add(at + ".name", quoted(x.name) + " is the name of another aggregation too; names must differ");
+    if (x.topics.empty())
+      add(at + ".topics", "is empty; name at least one topic to read");
+    std::set<std::string> seen;
+    for (const auto& topic : x.topics) {
+      check_topic(at + ".topics", topic);
+      if (!seen.insert(topic).second)
+        add(at + ".topics", quoted(topic) + " is named twice");
+    }
+    check_topic(at + ".sink", x.sink);
+    if (seen.count(x.sink) > 0)
+      add(at + ".sink", quoted(x.sink) + " is one of its own topics: it would read its own summaries");
+    if (!is_json_pointer(x.value_pointer))
+      add(at + ".valuePointer", not_a_pointer(x.value_pointer));
+    if (!is_json_pointer(x.key_pointer))
+      add(at + ".keyPointer", not_a_pointer(x.key_pointer));
+    if (!x.key_pointer.empty())
+      check_covered_topic(at, x, seen);
+    if (x.batch_size < 1)
+      add(at + ".batchSize", "0 is not at least 1");
+    if (x.sample_size > max_sample_size)
+      add(at + ".sampleSize", std::to_string(x.sample_size) + " is more than 1000");
+    if (x.interval.count() < 1)
+      add(at + ".interval", "is not at least 1ms");
+  }
+
+  /// Keyed aggregations keep notes in a topic of their own, named after the sink.
+  void check_covered_topic(const std::string& at, const aggregation_config& x, const std::set<std::string>& topics) {
+    auto covered = covered_topic_of(x);
+    if (is_topic_name(x.sink) && !is_topic_name(covered))
+      add(at + ".sink", quoted(x.sink) + " is too long: with keyPointer, " + quoted(covered) + " must be a topic too");
+    if (topics.count(covered) > 0)
+      add(at + ".topics", quoted(covered) + " is where this aggregation keeps its own notes");
+    if (!keyed_sinks_.insert(x.sink).second)
+      add(at + ".sink", quoted(x.sink) + " is the sink of another aggregation with a keyPointer; they would share " +
+                            quoted(covered));
+  }
+
+  static std::string not_a_pointer(const std::string& text) {
+    return quoted(text) + R"( is not a JSON pointer such as "/payload/times"; it is empty or begins with "/")";
+  }
+
+  const config& cfg_;
+  std::set<std::string> names_;
+  std::set<std::string> keyed_sinks_;
+  std::vector<config_problem> problems_;
+};
+
+} // namespace
+
+std::vector<config_problem> check(const config& cfg) {
+  return checker{cfg}.run();
+}
+
+bool is_loopback(std::string_view host) {
+  if (host == "localhost" || host == "::1" || host == "[::1]")
+    return true;
+  // 127.0.0.0/8, written as an address: "127.example.org" is a name that may lead anywhere.
+  return host.starts_with("127.") && std::count(host.begin(), host.end(), '.') == 3 &&
+         host.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+bool is_topic_name(std::string_view name) {
+  return is_plain_name(name) && name.size() <= max_topic_name && name != "." && name != "..";
+}
+
+bool is_secret_property(std::string_view name) {
+  if (name.ends_with(".url"))
+    return false;
+  static constexpr std::array<std::string_view, 6> hints{"password", "secret", "jaas",
+                                                         "key.pem",  "token",  "oauthbearer.config"};
+  return std::any_of(hints.begin(), hints.end(),
+                     [name](std::string_view hint) { return name.find(hint) != std::string_view::npos; });
+}
+
+std::vector<std::string> secrets_of(const config& cfg) {
+  std::vector<std::string> found;
+  auto add = [&found](const std::string& secret) {
+    if (!secret.empty())
+      found.push_back(secret);
+  };
+  add(cfg.token);
+  add(cfg.kafka.sasl_password);
+  for (const auto& [name, value] : cfg.kafka.properties)
+    if (is_secret_property(name))
+      add(value);
+  return found;
+}
+
+} // namespace sluice

@@ -1,0 +1,444 @@
+#define CAF_SUITE config
+
+#include "sluice/config.hpp"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include <caf/test/unit_test.hpp>
+
+#include "app/command_line.hpp"
+#include "app/config_loader.hpp"
+#include "app/options.hpp"
+#include "sluice/config_check.hpp"
+
+using namespace sluice;
+using namespace std::chrono_literals;
+
+namespace {
+
+using variables = std::map<std::string, std::string>;
+
+/// A working directory of its own, with or without a sluice.toml.
+struct fixture {
+  fixture() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "sluice-config-XXXXXX").string();
+    if (mkdtemp(pattern.data()) == nullptr)
+      throw std::runtime_error("no temporary directory");
+    directory = pattern;
+  }
+  ~fixture() { std::filesystem::remove_all(directory); }
+
+  void write(const std::string& text, const std::string& name = "sluice.toml") const {
+    std::ofstream{directory / name} << text;
+  }
+
+  load_result load(const variables& environment = {}, const std::vector<std::string>& arguments = {}) const {
+    std::vector<const char*> argv{"sluice", "serve"};
+    for (const auto& argument : arguments)
+      argv.push_back(argument.c_str());
+    auto line = parse_command_line(static_cast<int>(argv.size()), argv.data());
+    CAF_REQUIRE_EQUAL(line.text, "");
+    return load_config(line.flags, environment, directory.string());
+  }
+
+  /// The only error of a file, environment and arguments that have one.
+  std::string error_of(const std::string& file, const variables& environment = {},
+                       const std::vector<std::string>& arguments = {}) const {
+    write(file);
+    auto result = load(environment, arguments);
+    CAF_REQUIRE_EQUAL(result.errors.size(), 1u);
+    return result.errors.front();
+  }
+
+  std::filesystem::path directory;
+};
+
+std::string join(const std::vector<std::string>& lines) {
+  std::string result;
+  for (const auto& line : lines)
+    result += line + "\n";
+  return result;
+}
+
+std::string read_text(const std::filesystem::path& path) {
+  std::ifstream in{path};
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+command_line parse(std::vector<const char*> argv) {
+  argv.insert(argv.begin(), "sluice");
+  return parse_command_line(static_cast<int>(argv.size()), argv.data());
+}
+
+} // namespace
+
+CAF_TEST_FIXTURE_SCOPE(config_tests, fixture)
+
+CAF_TEST(without file and environment and flags the defaults hold) {
+  auto result = load();
+  CAF_REQUIRE(result.errors.empty());
+  const auto& cfg = result.settings.value;
+  CAF_CHECK_EQUAL(cfg.kafka.brokers, "localhost:9092");
+  CAF_CHECK_EQUAL(cfg.http.host, "127.0.0.1");
+  CAF_CHECK_EQUAL(cfg.http.port, 3000);
+  CAF_REQUIRE_EQUAL(cfg.aggregations.size(), 1u);
+  CAF_CHECK_EQUAL(group_of(cfg, cfg.aggregations[0]), "sluice-default");
+  CAF_CHECK_EQUAL(covered_topic_of(cfg.aggregations[0]), "events-summary-table.covered");
+  CAF_CHECK(cfg.node.ends_with("-3000"));
+  CAF_CHECK_EQUAL(result.settings.sources["kafka.brokers"], "default");
+  CAF_CHECK_EQUAL(result.settings.sources["aggregations[0].batchSize"], "default");
+}
+
+CAF_TEST(every default is within its own range) {
+  for (const auto& opt : options()) {
+    config cfg;
+    auto text = to_toml(opt, cfg, 0);
+    if (text.starts_with('"'))
+      text = text.substr(1, text.size() - 2);
+    if (text.starts_with('['))
+      continue;
+    CAF_MESSAGE(opt.key);
+    CAF_CHECK(!set_text(opt, cfg, 0, text));
+  }
+}
+
+CAF_TEST(no two options share a key or a variable or a flag) {
+  std::set<std::string> seen;
+  for (const auto& opt : options()) {
+    CAF_CHECK(seen.insert(opt.key).second);
+    for (const auto& name : opt.env)
+      CAF_CHECK(seen.insert(name).second);
+    if (!opt.flag.empty())
+      CAF_CHECK(seen.insert(opt.flag).second);
+  }
+}
+
+CAF_TEST(flags win over the environment and that over the file and that over defaults) {
+  write("[kafka]\nbrokers = \"file:1\"\nclientId = \"file\"\n[http]\nport = 1\n[sse]\nheartbeat = \"5s\"\n");
+  auto result = load({{"KAFKA_BROKERS", "env:2"}, {"PORT", "2"}}, {"--port", "3"});
+  CAF_REQUIRE_EQUAL(join(result.errors), "");
+  const auto& cfg = result.settings.value;
+  auto& sources = result.settings.sources;
+  CAF_CHECK_EQUAL(cfg.http.port, 3);
+  CAF_CHECK_EQUAL(sources["http.port"], "flag --port");
+  CAF_CHECK_EQUAL(cfg.kafka.brokers, "env:2");
+  CAF_CHECK_EQUAL(sources["kafka.brokers"], "environment KAFKA_BROKERS");
+  CAF_CHECK_EQUAL(cfg.kafka.client_id, "file");
+  CAF_CHECK_EQUAL(sources["kafka.clientId"], "sluice.toml:3");
+  CAF_CHECK(cfg.sse.heartbeat == 5s);
+  CAF_CHECK_EQUAL(sources["sse.retry"], "default");
+}
+
+CAF_TEST(the names of the reference documents hold) {
+  auto result = load({{"PORT", "8080"},
+                      {"KAFKA_BROKER", "old:1"},
+                      {"KAFKA_CLIENT_ID", "c"},
+                      {"KAFKA_GROUP_ID", "g"},
+                      {"KAFKA_CONNECTION_TIMEOUT", "4000"},
+                      {"KAFKA_REQUEST_TIMEOUT", "26000"},
+                      {"KAFKA_RETRY_INITIAL_RETRY_TIME", "100"},
+                      {"KAFKA_RETRY_RETRIES", "8"},
+                      {"KAFKA_SECURITY_PROTOCOL", "sasl_ssl"},
+                      {"KAFKA_SASL_MECHANISM", "scram-sha-256"},
+                      {"KAFKA_SASL_USERNAME", "u"},
+                      {"KAFKA_SASL_PASSWORD", "p"},
+                      {"SLUICE_TOKEN", "t"}});
+  CAF_REQUIRE_EQUAL(join(result.errors), "");
+  const auto& cfg = result.settings.value;
+  CAF_CHECK_EQUAL(cfg.http.port, 8080);
+  CAF_CHECK_EQUAL(cfg.kafka.brokers, "old:1");
+  CAF_CHECK_EQUAL(cfg.kafka.client_id, "c");
+  CAF_CHECK_EQUAL(cfg.kafka.group_id, "g");
+  CAF_CHECK(cfg.kafka.connection_timeout == 4s);
+  CAF_CHECK(cfg.kafka.request_timeout == 26s);
+  CAF_CHECK(cfg.kafka.retry_initial_time == 100ms);
+  CAF_CHECK_EQUAL(cfg.kafka.retry_retries, 8u);
+  CAF_CHECK_EQUAL(cfg.kafka.security_protocol, "SASL_SSL");
+  CAF_CHECK_EQUAL(cfg.kafka.sasl_mechanism, "SCRAM-SHA-256");
+  CAF_CHECK_EQUAL(cfg.kafka.sasl_username, "u");
+  CAF_CHECK_EQUAL(cfg.kafka.sasl_password, "p");
+  CAF_CHECK_EQUAL(cfg.token, "t");
+  CAF_CHECK(cfg.node.ends_with("-8080"));
+}
+
+CAF_TEST(KAFKA_BROKERS wins over KAFKA_BROKER and an empty variable is none) {
+  auto result = load({{"KAFKA_BROKERS", "new:1"}, {"KAFKA_BROKER", "old:1"}, {"PORT", ""}});
+  CAF_REQUIRE_EQUAL(join(result.errors), "");
+  CAF_CHECK_EQUAL(result.settings.value.kafka.brokers, "new:1");
+  CAF_CHECK_EQUAL(result.settings.value.http.port, 3000);
+}
+
+CAF_TEST(every option has a variable and a flag of its own) {
+  auto result =
+      load({{"SLUICE_SSE_HEARTBEAT", "1m"}, {"SLUICE_AGGREGATION_BATCH_SIZE", "7"}, {"SLUICE_SSE_TOPICS", "a, b"}},
+           {"--supervision.maxRestarts", "9", "--aggregation.interval=500ms", "--demo", "--embedded-broker",
+            "--kafka.partitions", "-1", "--kafka.properties", "linger.ms=5", "--kafka.properties", "acks=all"});
+  CAF_REQUIRE_EQUAL(join(result.errors), "");
+  const auto& cfg = result.settings.value;
+  CAF_CHECK(cfg.sse.heartbeat == 1min);
+  CAF_CHECK_EQUAL(cfg.aggregations.at(0).batch_size, 7u);
+  CAF_CHECK_EQUAL(cfg.sse.topics, (std::vector<std::string>{"a", "b"}));
+  CAF_CHECK_EQUAL(cfg.supervision.max_restarts, 9u);
+  CAF_CHECK(cfg.aggregations.at(0).interval == 500ms);
+  CAF_CHECK(cfg.demo.enabled);
+  CAF_CHECK(cfg.embedded_broker);
+  CAF_CHECK_EQUAL(cfg.kafka.properties.at("linger.ms"), "5");
+  CAF_CHECK_EQUAL(cfg.kafka.properties.at("acks"), "all");
+  CAF_CHECK_EQUAL(result.settings.sources["aggregations[0].batchSize"], "environment SLUICE_AGGREGATION_BATCH_SIZE");
+}
+
+CAF_TEST(an unknown key names its line and the nearest key) {
+  CAF_CHECK_EQUAL(error_of("\n[kafka]\nbroker = \"x\"\n"),
+                  R"(sluice.toml:3: unknown key "kafka.broker"; did you mean "kafka.brokers"?)");
+  CAF_CHECK_EQUAL(error_of("port = 3\n"), R"(sluice.toml:1: unknown key "port"; did you mean "http.port"?)");
+  CAF_CHECK_EQUAL(error_of("[kafak]\nbrokers = \"x\"\n"),
+                  R"(sluice.toml:1: unknown key "kafak"; did you mean "kafka"?)");
+  CAF_CHECK_EQUAL(error_of("[http]\nmax_body_bytes = 3\n"),
+                  R"(sluice.toml:2: unknown key "http.max_body_bytes"; did you mean "http.maxBodyBytes"?)");
+  CAF_CHECK_EQUAL(error_of("[[aggregations]]\nbatchsizes = 3\n"),
+                  R"(sluice.toml:2: unknown key "aggregations.batchsizes"; did you mean "aggregations.batchSize"?)");
+  CAF_CHECK_EQUAL(error_of("[aggregation]\nbatchSize = 3\n"),
+                  R"(sluice.toml:1: unknown key "aggregation"; did you mean "aggregations"?)");
+  CAF_CHECK_EQUAL(error_of("", {{"SLUICE_HTTP_HSOT", "x"}}),
+                  "environment SLUICE_HTTP_HSOT: unknown variable; did you mean SLUICE_HTTP_HOST?");
+  CAF_CHECK_EQUAL(error_of("", {}, {"--kafka.broker", "x"}),
+                  "flag --kafka.broker: unknown; did you mean --kafka.brokers?");
+  CAF_CHECK_EQUAL(error_of("", {}, {"--prot=1"}), "flag --prot: unknown; did you mean --port?");
+}
+
+CAF_TEST(a bad value names its place and what is allowed) {
+  CAF_CHECK_EQUAL(error_of("", {{"PORT", "abc"}}), R"(environment PORT: "abc" is not a number from 0 to 65535)");
+  CAF_CHECK_EQUAL(error_of("", {}, {"--port", "65536"}), R"(flag --port: "65536" is not a number from 0 to 65535)");
+  CAF_CHECK_EQUAL(error_of("[http]\nport = \"80\"\n"),
+                  R"(sluice.toml:2: http.port: "80" is not a number from 0 to 65535)");
+  CAF_CHECK_EQUAL(error_of("[log]\nformat = \"xml\"\n"),
+                  R"(sluice.toml:2: log.format: "xml" is not one of human, json)");
+  CAF_CHECK_EQUAL(error_of("[demo]\nenabled = 1\n"), "sluice.toml:2: demo.enabled: 1 is not true or false");
+  CAF_CHECK_EQUAL(
+      error_of("[sse]\nheartbeat = 1.5\n"),
+      "sluice.toml:2: sse.heartbeat: a number with a fraction is not a duration from 100ms to 1h (250ms, 5s, "
+      "1m, 1h, or a number of milliseconds)");
+  CAF_CHECK(contains(error_of("[sse]\nheartbeat = \"5 s\"\n"), R"("5 s" is not a duration)"));
+  CAF_CHECK(contains(error_of("[sse]\nheartbeat = \"99999999999999999999h\"\n"), "is not a duration"));
+  CAF_CHECK(contains(error_of("[sse]\nheartbeat = \"9000000000000000h\"\n"), "is not a duration"));
+  CAF_CHECK_EQUAL(error_of("kafka = 3\n"), "sluice.toml:1: kafka: is a section; write [kafka] and its keys below");
+  CAF_CHECK_EQUAL(error_of("[aggregations]\nname = \"x\"\n"),
+                  "sluice.toml:1: aggregations: is a list; write [[aggregations]] with two brackets");
+}
+
+CAF_TEST(all errors are reported at once) {
+  write("[kafka]\nbroker = \"x\"\n[http]\nport = -1\n[[aggregations]]\nbatchSize = 0\nsink = \"no/topic\"\n");
+  auto result = load({{"KAFKA_RETRY_RETRIES", "many"}, {"SLUICE_NOD", "x"}}, {"--prot", "1", "--log.level", "loud"});
+  CAF_MESSAGE(join(result.errors));
+  CAF_CHECK_EQUAL(result.errors.size(), 8u);
+}
+
+CAF_TEST(a broken file names the line but shows nothing of it) {
+  auto error = error_of("token = \"hunter2\"\n[kafka\nsaslPassword = \"hunter2\"\n");
+  CAF_MESSAGE(error);
+  CAF_CHECK(error.starts_with("sluice.toml:2: is not TOML: "));
+  CAF_CHECK(!contains(error_of("token = \"hunter2\n"), "hunter2"));
+  CAF_CHECK(!contains(error_of("token = hunter2\n"), "hunter2"));
+  CAF_CHECK(!contains(error_of("token = \"hunter2\"\ntoken = \"hunter2\"\n"), "hunter2"));
+}
+
+CAF_TEST(a file named by a flag must exist and be a file) {
+  auto missing = load({}, {"--config", "gone.toml"});
+  CAF_CHECK_EQUAL(join(missing.errors), "gone.toml: cannot be read: No such file or directory\n");
+  auto folder = load({}, {"--config", "."});
+  CAF_CHECK_EQUAL(join(folder.errors), ".: is a directory, not a file\n");
+  write("[http]\nport = 7\n", "other.toml");
+  auto there = load({}, {"--config", "other.toml"});
+  CAF_CHECK_EQUAL(there.settings.value.http.port, 7);
+  CAF_CHECK_EQUAL(there.settings.sources["http.port"], "other.toml:2");
+}
+
+CAF_TEST(librdkafka properties need no quotes around their dots) {
+  write("[kafka.properties]\nssl.key.password = \"s3cret\"\n\"linger.ms\" = 5\nenable.idempotence = true\n");
+  auto result = load();
+  CAF_REQUIRE_EQUAL(join(result.errors), "");
+  const auto& properties = result.settings.value.kafka.properties;
+  CAF_CHECK_EQUAL(properties.at("ssl.key.password"), "s3cret");
+  CAF_CHECK_EQUAL(properties.at("linger.ms"), "5");
+  CAF_CHECK_EQUAL(properties.at("enable.idempotence"), "true");
+  CAF_CHECK_EQUAL(result.settings.sources["kafka.properties.linger.ms"], "sluice.toml:3");
+}
+
+CAF_TEST(aggregations in the file replace the default one) {
+  write("[[aggregations]]\nname = \"a\"\nintervalMs = 1000\ntopics = \"x\"\n[[aggregations]]\nname = \"b\"\nsink = "
+        "\"s\"\n");
+  auto result = load();
+  CAF_REQUIRE_EQUAL(join(result.errors), "");
+  const auto& all = result.settings.value.aggregations;
+  CAF_REQUIRE_EQUAL(all.size(), 2u);
+  CAF_CHECK(all[0].interval == 1s);
+  CAF_CHECK_EQUAL(all[0].topics, std::vector<std::string>{"x"});
+  CAF_CHECK_EQUAL(all[1].sink, "s");
+  CAF_CHECK_EQUAL(result.settings.sources["aggregations[1].sink"], "sluice.toml:7");
+  write("aggregations = []\n");
+  auto none = load();
+  CAF_CHECK_EQUAL(join(none.errors), "");
+  CAF_CHECK(none.settings.value.aggregations.empty());
+}
+
+CAF_TEST(the default aggregation cannot be changed where the file defines others) {
+  CAF_CHECK_EQUAL(error_of("\n[[aggregations]]\nname = \"a\"\n", {{"SLUICE_AGGREGATION_BATCH_SIZE", "3"}}),
+                  "environment SLUICE_AGGREGATION_BATCH_SIZE: changes the one default aggregation, but sluice.toml:2 "
+                  "defines [[aggregations]]; change it there");
+}
+
+CAF_TEST(aggregations that contradict themselves or each other are errors) {
+  auto one = [this](const std::string& text) { return error_of("[[aggregations]]\n" + text + "\n"); };
+  CAF_CHECK(contains(one("name = \"\""), "is not a name"));
+  CAF_CHECK(contains(one("name = \"a/b\""), "sluice.toml:2: aggregations[0].name: \"a/b\" is not a name"));
+  CAF_CHECK(contains(one("sink = \"events-topic\""), "is one of its own topics"));
+  CAF_CHECK(contains(one("sink = \"..\""), "is not a topic name"));
+  CAF_CHECK(contains(one("sink = \"" + std::string(250, 'x') + "\""), "is not a topic name"));
+  CAF_CHECK(contains(one("topics = []"), "name at least one topic"));
+  CAF_CHECK(contains(one("topics = [\"a\", \"a\"]"), "is named twice"));
+  CAF_CHECK(contains(one("valuePointer = \"payload\""), "is not a JSON pointer"));
+  CAF_CHECK(contains(one("keyPointer = \"/a~2\""), "is not a JSON pointer"));
+  CAF_CHECK(contains(one("sampleSize = 1001"), "is not a number from 0 to 1000"));
+  CAF_CHECK(contains(one("batchSize = 0"), "is not a number from 1 to"));
+  CAF_CHECK(contains(one("interval = 5\nintervalMs = 5"), "keep one"));
+  CAF_CHECK(contains(one("[[aggregations]]\nsink = \"t\""),
+                     "sluice.toml:2: aggregations[1].name: \"default\" is the name of another aggregation"));
+  CAF_CHECK(contains(one("keyPointer = \"/k\"\n[[aggregations]]\nname = \"b\"\nkeyPointer = \"/k\""),
+                     "they would share \"events-summary-table.covered\""));
+  write("[[aggregations]]\nvaluePointer = \"\"\n");
+  CAF_CHECK_EQUAL(join(load().errors), "");
+}
+
+CAF_TEST(listening beyond loopback needs a token or insecure) {
+  CAF_CHECK_EQUAL(error_of("", {}, {"--host", "0.0.0.0"}),
+                  R"(flag --host: "0.0.0.0" can be reached from other machines and nobody would have to authenticate; )"
+                  "set token (environment SLUICE_TOKEN), or accept that with --insecure");
+  for (auto* host : {"::", "192.168.0.1", "example.org", "127.example.org"})
+    CAF_CHECK_EQUAL(load({}, {"--host", host}).errors.size(), 1u);
+  for (auto* host : {"localhost", "127.0.0.1", "127.1.2.3", "::1"})
+    CAF_CHECK_EQUAL(join(load({}, {"--host", host}).errors), "");
+  CAF_CHECK_EQUAL(join(load({}, {"--host", "0.0.0.0", "--insecure"}).errors), "");
+  CAF_CHECK_EQUAL(join(load({{"SLUICE_TOKEN", "t"}}, {"--host", "0.0.0.0"}).errors), "");
+}
+
+CAF_TEST(SASL needs user and password unless properties bring another mechanism) {
+  auto result = load({{"KAFKA_SECURITY_PROTOCOL", "SASL_SSL"}});
+  CAF_CHECK_EQUAL(result.errors.size(), 2u);
+  auto other = load({{"KAFKA_SECURITY_PROTOCOL", "SASL_SSL"}}, {"--kafka.properties", "sasl.mechanism=OAUTHBEARER"});
+  CAF_CHECK_EQUAL(join(other.errors), "");
+}
+
+CAF_TEST(variables that Kubernetes makes for a service named sluice are no settings) {
+  auto result = load({{"SLUICE_SERVICE_HOST", "10.0.0.1"},
+                      {"SLUICE_SERVICE_PORT", "3000"},
+                      {"SLUICE_SERVICE_PORT_HTTP", "3000"},
+                      {"SLUICE_PORT", "tcp://10.0.0.1:3000"},
+                      {"SLUICE_PORT_3000_TCP", "tcp://10.0.0.1:3000"},
+                      {"SLUICE_PORT_3000_TCP_ADDR", "10.0.0.1"},
+                      {"SLUICE_HTTP_PORT", "tcp://10.0.0.1:3000"}});
+  CAF_CHECK_EQUAL(join(result.errors), "");
+  CAF_CHECK_EQUAL(result.settings.value.http.port, 3000);
+  CAF_CHECK_EQUAL(load({{"SLUICE_PORT", "3000"}}).errors.size(), 1u);
+}
+
+CAF_TEST(what is rendered is TOML that loads to the same and hides secrets) {
+  write(
+      "[kafka.properties]\nssl.key.password = \"hunter2\"\nsasl.jaas.config = \"x password=hunter2;\"\nacks = \"all\"\n"
+      "[[aggregations]]\nname = \"a\\\"b\"\n");
+  variables secrets{{"SLUICE_TOKEN", "hunter2"}, {"KAFKA_SASL_PASSWORD", "hunter2"}};
+  auto text = render(load(secrets, {"--sse.topics", "t,u"}).settings);
+  CAF_CHECK(!contains(text, "hunter2"));
+  CAF_CHECK(contains(text, "token = \"***\"  # environment SLUICE_TOKEN\n"));
+  CAF_CHECK(contains(text, "saslPassword = \"***\"  # environment KAFKA_SASL_PASSWORD\n"));
+  CAF_CHECK(contains(text, "\"ssl.key.password\" = \"***\"  # sluice.toml:2\n"));
+  CAF_CHECK(contains(text, "topics = [\"t\", \"u\"]  # flag --sse.topics\n"));
+  CAF_CHECK(contains(text, "heartbeat = \"15s\"  # default\n"));
+
+  auto without_secrets = load({}, {"--config", "none.toml", "--sse.topics", "t,u", "--kafka.properties", "acks=all"});
+  auto before = render(without_secrets.settings);
+  write(before, "again.toml");
+  auto again = load({}, {"--config", "again.toml"});
+  CAF_REQUIRE_EQUAL(join(again.errors), "");
+  auto without_sources = [](const std::string& rendered) {
+    std::istringstream lines{rendered};
+    std::string result;
+    for (std::string line; std::getline(lines, line);)
+      result += line.substr(0, line.find("  # ")) + "\n";
+    return result;
+  };
+  CAF_CHECK_EQUAL(without_sources(render(again.settings)), without_sources(before));
+}
+
+CAF_TEST(a printed mask is not taken for a secret) {
+  CAF_CHECK(contains(error_of("token = \"***\"\n"), "sluice.toml:1: token: is the mask"));
+  CAF_CHECK(contains(error_of("[kafka.properties]\nssl.key.password = \"***\"\n"),
+                     "sluice.toml:2: kafka.properties.ssl.key.password: is the mask"));
+}
+
+CAF_TEST(no error shows a secret) {
+  write("token = 42\n[kafka]\nsaslPassword = [\"hunter2\"]\n");
+  auto result = load({{"SLUICE_TOKEN", "hunter2 hunter2"}},
+                     {"--tokn", "hunter2", "--kafka.properties", "hunter2", "--sasl=hunter2"});
+  CAF_MESSAGE(join(result.errors));
+  CAF_CHECK(!contains(join(result.errors), "hunter2"));
+  CAF_CHECK(!contains(join(result.errors), "42"));
+}
+
+CAF_TEST(rendering no aggregations loads to none) {
+  write("aggregations = []\n");
+  write(render(load().settings), "again.toml");
+  auto again = load({}, {"--config", "again.toml"});
+  CAF_CHECK_EQUAL(join(again.errors), "");
+  CAF_CHECK(again.settings.value.aggregations.empty());
+}
+
+CAF_TEST_FIXTURE_SCOPE_END()
+
+CAF_TEST(the command line knows its subcommands and helps) {
+  CAF_CHECK_EQUAL(parse({"serve"}).command, "serve");
+  CAF_CHECK_EQUAL(parse({"version"}).command, "version");
+  CAF_CHECK_EQUAL(parse({"--version"}).command, "version");
+  CAF_CHECK(parse({"config", "--options"}).list_options);
+  auto help = parse({"serve", "--help"});
+  CAF_CHECK_EQUAL(help.command, "");
+  CAF_CHECK_EQUAL(help.exit_code, 0);
+  for (const auto& opt : options())
+    CAF_CHECK(contains(help.text, "--" + opt.key));
+  for (auto wrong : {std::vector<const char*>{}, {"srve"}, {"serve", "--port"}}) {
+    auto line = parse(wrong);
+    CAF_CHECK_EQUAL(line.command, "");
+    CAF_CHECK_EQUAL(line.exit_code, 2);
+    CAF_CHECK(!line.text.empty());
+  }
+  CAF_CHECK(contains(parse({"srve"}).text, "did you mean `sluice serve`?"));
+  CAF_CHECK(contains(parse({"--port", "3"}).text, "flags stand after the command"));
+}
+
+CAF_TEST(a value in brackets stays as it is) {
+  CAF_CHECK_EQUAL(parse({"serve", "--token", "[a,b]"}).flags.by_key["token"].text, "[a,b]");
+  CAF_CHECK_EQUAL(parse({"serve", "--node", ""}).flags.by_key["node"].text, "");
+}
+
+CAF_TEST(two spellings of one flag are an error and of one spelling the last counts) {
+  CAF_CHECK_EQUAL(join(parse({"serve", "--port", "1", "--http.port", "2"}).flags.errors),
+                  "flag --http.port: is given as --port too; keep one\n");
+  CAF_CHECK_EQUAL(parse({"serve", "--port", "1", "--port", "2"}).flags.by_key["http.port"].text, "2");
+}
+
+CAF_TEST(docs configuration has the row of every option) {
+  auto docs = read_text(std::filesystem::path{__FILE__}.parent_path() / "../../docs/configuration.md");
+  std::istringstream rows{options_markdown()};
+  for (std::string row; std::getline(rows, row);)
+    if (!row.empty() && !contains(docs, row + "\n"))
+      CAF_ERROR("not in docs/configuration.md (`sluice config --options` prints the tables): " << row);
+}
