@@ -122,7 +122,7 @@ command_line parse_command_line(int argc, const char* const* argv) {
                "sluice"};
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
-  app.add_flag("--version", "Print the version and exit");
+  app.add_flag("--version")->description("Print the version and exit");
 
   auto* serve = app.add_subcommand("serve", "Run the gateway");
   serve->footer("Every option also stands in sluice.toml and the environment: defaults < file < environment < flags.\n"

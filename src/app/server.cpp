@@ -3,14 +3,17 @@
 
 #include <atomic>
 #include <future>
+#include <optional>
 #include <set>
 #include <utility>
 
+#include <caf/event_based_actor.hpp>
 #include <nlohmann/json.hpp>
 
 #include "http/routes.hpp"
 #include "http/server.hpp"
 #include "kafka/kafka.hpp"
+#include "sluice/config_check.hpp"
 #include "sluice/log.hpp"
 
 #include "aggregator.hpp"
@@ -113,7 +116,7 @@ struct server::impl {
   std::vector<pipeline> pipelines;
   std::unique_ptr<http::server> web;
   caf::actor generating;
-  root_actor top;
+  std::optional<root_actor> top; ///< While running.
   // Below all that the actors use: they end first.
   std::unique_ptr<system_config> system_cfg;
   std::unique_ptr<caf::actor_system> system;
@@ -302,7 +305,7 @@ std::vector<drain_step> server::impl::drain_steps() {
       .then([done](atom::done) { done(); }, [done](const caf::error&) { done(); });
   };
   steps.push_back({"intake", [this](self_pointer self, std::function<void()> done) {
-                     self->send(top, atom::drain_v);
+                     self->send(*top, atom::drain_v);
                      if (generating)
                        caf::anon_send_exit(generating, caf::exit_reason::user_shutdown);
                      web->stop_accepting();
@@ -339,6 +342,8 @@ server::~server() {
 
 caf::error server::start() {
   auto& me = *impl_;
+  if (auto problems = check(me.cfg); !problems.empty())
+    return make_failure(ec::invalid_config, problems.front().key + ": " + problems.front().text);
   if (me.cfg.embedded_broker) {
     std::vector<std::string> topics;
     for (const auto& topic : wanted_topics(me.cfg))
@@ -359,6 +364,8 @@ caf::error server::start() {
   } catch (const std::exception& e) {
     return make_failure(ec::invalid_config, e.what());
   }
+  if (me.cfg.http.port == 0) // transactional ids contain the node's name: two such nodes must not share one
+    me.cfg.node += "-" + std::to_string(me.web->port());
   me.top = me.system->spawn(root, me.cfg.supervision, me.children(), me.failed, &me.counters);
   return {};
 }
@@ -377,7 +384,7 @@ bool server::stop() {
   auto result = clean.get();
   *me.keep_trying = false; // whoever still waits for Kafka gives up now
   me.web->stop();
-  caf::anon_send_exit(me.top, caf::exit_reason::user_shutdown);
+  caf::anon_send_exit(*me.top, caf::exit_reason::user_shutdown);
   for (auto& one : me.pipelines) {
     caf::anon_send_exit(one.consumer->get(), caf::exit_reason::user_shutdown);
     caf::anon_send_exit(one.aggregator->get(), caf::exit_reason::user_shutdown);
@@ -388,7 +395,7 @@ bool server::stop() {
   caf::anon_send_exit(me.admin->get(), caf::exit_reason::user_shutdown);
   if (me.generating)
     caf::anon_send_exit(me.generating, caf::exit_reason::user_shutdown);
-  me.top = {};
+  me.top.reset();
   me.system.reset(); // waits for all actors
   return result;
 }

@@ -1,7 +1,5 @@
 #include <algorithm>
-#include <array>
 #include <random>
-#include <regex>
 
 #include <nlohmann/json.hpp>
 
@@ -20,7 +18,8 @@ std::string media_type(const request& req) {
   type = type.substr(0, type.find(';'));
   while (!type.empty() && type.back() == ' ')
     type.pop_back();
-  std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(type.begin(), type.end(), type.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return type;
 }
 
@@ -47,11 +46,24 @@ bool too_deep(std::string_view text) {
   return false;
 }
 
-std::unique_ptr<response> wrong_body(int status, const std::string& detail, const std::string& field = {}) {
-  return std::make_unique<response>(problem(status, detail, field));
+response wrong_body(int status, const std::string& detail, const std::string& field = {}) {
+  return problem(status, detail, field);
 }
 
-nlohmann::json parse(std::string_view text, const std::string& where, std::unique_ptr<response>& wrong) {
+// W3C Trace Context: 2, 32, 16 and 2 lower-case hexadecimal digits, joined by hyphens.
+bool is_traceparent(std::string_view text) {
+  if (text.size() != 55)
+    return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    bool hyphen = i == 2 || i == 35 || i == 52;
+    bool digit = (text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f');
+    if (hyphen ? text[i] != '-' : !digit)
+      return false;
+  }
+  return true;
+}
+
+nlohmann::json parse(std::string_view text, const std::string& where, std::optional<response>& wrong) {
   if (too_deep(text)) {
     wrong = wrong_body(400, where + " is nested deeper than 64 levels; flatten it", where);
     return {};
@@ -61,8 +73,8 @@ nlohmann::json parse(std::string_view text, const std::string& where, std::uniqu
   } catch (const nlohmann::json::exception& e) {
     std::string what = e.what(); // "[json.exception.parse_error.101] parse error at line 1, column 2: …"
     auto text_at = what.find("] ");
-    wrong = wrong_body(400, where + " is not valid JSON: " + (text_at == std::string::npos ? what : what.substr(text_at + 2)),
-                       where);
+    wrong = wrong_body(
+        400, where + " is not valid JSON: " + (text_at == std::string::npos ? what : what.substr(text_at + 2)), where);
     return {};
   }
 }
@@ -70,8 +82,8 @@ nlohmann::json parse(std::string_view text, const std::string& where, std::uniqu
 // Takes one event; its text is kept as it came where it stands alone.
 bool take(json_body& body, const nlohmann::json& document, std::string_view text, const std::string& where) {
   if (!document.is_object()) {
-    body.wrong = wrong_body(400, where + " must be a JSON object such as {\"payload\":{\"times\":42}}, not "
-                                   + document.type_name(), where);
+    body.wrong = wrong_body(
+        400, where + " must be a JSON object such as {\"payload\":{\"times\":42}}, not " + document.type_name(), where);
     return false;
   }
   body.documents.push_back(text.empty() ? document.dump() : std::string{text});
@@ -102,7 +114,7 @@ void take_lines(json_body& body, std::string_view text) {
 
 } // namespace
 
-nlohmann::json read_json(const request& req, std::unique_ptr<response>& wrong) {
+nlohmann::json read_json(const request& req, std::optional<response>& wrong) {
   auto type = media_type(req);
   if (!type.empty() && type != "application/json" && !type.ends_with("+json")) {
     wrong = wrong_body(415, "send the body with Content-Type: application/json, not " + type, "Content-Type");
@@ -170,10 +182,9 @@ std::string make_uuid() {
 
 std::vector<record_header> tracing_headers(const request& req, const std::string& event_id) {
   std::vector<record_header> headers{{"sluice-event-id", event_id}};
-  static const std::regex traceparent{"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"};
-  std::string trace{req.header("traceparent")};
-  if (trace.size() == 55 && std::regex_match(trace, traceparent))
-    headers.push_back({"traceparent", trace});
+  auto trace = req.header("traceparent");
+  if (is_traceparent(trace))
+    headers.push_back({"traceparent", std::string{trace}});
   return headers;
 }
 

@@ -36,7 +36,7 @@ struct exchange {
   bool keep_alive = true;
   bool confirm_keep_alive = false;
   bool head_only = false;
-  bool listed = false; ///< Among those that may run out of time.
+  bool listed = false; ///< Among those whose connection is held.
   clock::time_point deadline;
   std::list<std::shared_ptr<exchange>>::iterator place;
 };
@@ -53,15 +53,11 @@ private:
   restinio::request_handling_status_t handle(const restinio::request_handle_t& from);
   void dispatch(const restinio::request_t& from, const std::shared_ptr<exchange>& what);
   void open_stream(const router::match& match, request asked, const std::shared_ptr<exchange>& what);
-  void answer(const std::shared_ptr<exchange>& what, const response& with);
   void write(const std::shared_ptr<exchange>& what, std::string bytes, bool keep_alive);
   void unlist(exchange& what);
-  /// For answers made here, on the I/O thread.
-  void answer_now(const std::shared_ptr<exchange>& what, const response& with) {
-    if (!what->answered.exchange(true))
-      answer(what, with);
-  }
-  static responder make_responder(const std::shared_ptr<exchange>& what);
+  std::string render_answer(const exchange& what, const response& with);
+  /// Answers unless that has been done. Any thread.
+  static void answer(const std::shared_ptr<exchange>& what, response with);
 
   io_thread& home_;
   const server_parts& parts_;
@@ -80,26 +76,26 @@ restinio_connections::restinio_connections(io_thread& home) : home_(home), parts
   const auto& cfg = parts_.http;
   restinio::server_settings_t<traits> chosen;
   chosen
-    .request_handler([this](const restinio::request_handle_t& from) { return handle(from); })
-    // One request at a time a connection. A stream's connection leaves RESTinio, so nothing has to be read meanwhile.
-    .max_pipelined_requests(1)
-    .buffer_size(4096)
-    .read_next_http_message_timelimit(cfg.header_timeout)
-    .write_http_response_timelimit(cfg.write_timeout)
-    // RESTinio would hang up; our own limit comes first and answers.
-    .handle_request_timeout(cfg.request_timeout * 2 + std::chrono::seconds{10})
-    // The guard refuses large heads as a whole; here only the single parts are bounded.
-    .incoming_http_msg_limits(restinio::incoming_http_msg_limits_t{}
-                                .max_url_size(cfg.max_header_bytes)
-                                .max_field_name_size(cfg.max_header_bytes)
-                                .max_field_value_size(cfg.max_header_bytes)
-                                .max_field_count(256)
-                                .max_body_size(cfg.max_body_bytes));
+      .request_handler([this](const restinio::request_handle_t& from) { return handle(from); })
+      // One request at a time a connection. A stream's connection leaves RESTinio, so nothing has to be read meanwhile.
+      .max_pipelined_requests(1)
+      .buffer_size(4096)
+      .read_next_http_message_timelimit(cfg.header_timeout)
+      .write_http_response_timelimit(cfg.write_timeout)
+      // RESTinio would hang up; our own limit comes first and answers.
+      .handle_request_timeout(cfg.request_timeout * 2 + std::chrono::seconds{10})
+      // The guard refuses large heads as a whole; here only the single parts are bounded.
+      .incoming_http_msg_limits(restinio::incoming_http_msg_limits_t{}
+                                    .max_url_size(cfg.max_header_bytes)
+                                    .max_field_name_size(cfg.max_header_bytes)
+                                    .max_field_value_size(cfg.max_header_bytes)
+                                    .max_field_count(256)
+                                    .max_body_size(cfg.max_body_bytes));
   chosen.ensure_valid_connection_state_listener();
   auto timers = std::make_shared<restinio::asio_timer_manager_t>(home.io, check_period(cfg));
   auto socket_options = chosen.socket_options_setter();
   settings_ = std::make_shared<restinio::impl::connection_settings_t<traits>>(
-    std::move(chosen), restinio::impl::create_parser_settings<traits::http_methods_mapper_t>(), std::move(timers));
+      std::move(chosen), restinio::impl::create_parser_settings<traits::http_methods_mapper_t>(), std::move(timers));
   factory_ = std::make_unique<restinio::impl::connection_factory_t<traits>>(settings_, std::move(socket_options));
 }
 
@@ -117,7 +113,8 @@ std::variant<request, response> read_request(const restinio::request_t& from, st
   auto path = percent_decode(raw_path);
   auto query = parse_query(raw_query);
   if (!path || !query)
-    return problem(400, "The URL has a percent sign without two hex digits after it, or %00. Encode a percent sign as %25.",
+    return problem(400,
+                   "The URL has a percent sign without two hex digits after it, or %00. Encode a percent sign as %25.",
                    path ? "query" : "path");
   request out;
   out.method = from.header().method().c_str();
@@ -145,16 +142,14 @@ restinio::request_handling_status_t restinio_connections::handle(const restinio:
   what->request_id = from->request_id();
   what->keep_alive = from->header().should_keep_alive();
   what->confirm_keep_alive = from->header().has_field("Connection");
+  what->deadline = clock::now() + parts_.http.request_timeout;
+  what->place = waiting_.insert(waiting_.end(), what);
+  what->listed = true;
   try {
     dispatch(*from, what);
   } catch (const std::exception& failure) {
     parts_.say("The handler of " + from->header().request_target() + " threw: " + failure.what());
-    answer_now(what, problem(500, "The server failed to handle this request. Try again; its log says more."));
-  }
-  if (!what->answered) {
-    what->deadline = clock::now() + parts_.http.request_timeout;
-    what->place = waiting_.insert(waiting_.end(), what);
-    what->listed = true;
+    answer(what, problem(500, "The server failed to handle this request. Try again; its log says more."));
   }
   return restinio::request_accepted();
 }
@@ -163,7 +158,7 @@ void restinio_connections::dispatch(const restinio::request_t& from, const std::
   auto [path, query] = split_target(from.header().request_target());
   auto read = read_request(from, path, query);
   if (auto* wrong = std::get_if<response>(&read)) {
-    answer_now(what, *wrong);
+    answer(what, *wrong);
     return;
   }
   auto& asked = std::get<request>(read);
@@ -174,66 +169,61 @@ void restinio_connections::dispatch(const restinio::request_t& from, const std::
     if (match.found->stream)
       open_stream(match, std::move(asked), what);
     else
-      match.found->answer(std::move(asked), make_responder(what));
+      match.found->answer(std::move(asked), [what](response with) { answer(what, std::move(with)); });
   } else if (asked.method == "OPTIONS" && path == "*") {
-    answer_now(what, {204, {}, {}, {{"Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}}});
+    answer(what, {204, {}, {}, {{"Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}}});
   } else if (match.allow.empty()) {
-    answer_now(what, problem(404, "There is nothing at " + asked.path + ". Check the path; /openapi.json lists all."));
+    answer(what, problem(404, "There is nothing at " + asked.path + ". Check the path; /openapi.json lists all."));
   } else if (asked.method == "OPTIONS") {
-    answer_now(what, {204, {}, {}, {{"Allow", match.allow}}});
+    answer(what, {204, {}, {}, {{"Allow", match.allow}}});
   } else {
-    answer_now(what, problem(405, asked.path + " does not take " + asked.method + ". Use one of: " + match.allow + ".", {},
-                             {{"Allow", match.allow}}));
+    answer(what, problem(405, asked.path + " does not take " + asked.method + ". Use one of: " + match.allow + ".", {},
+                         {{"Allow", match.allow}}));
   }
 }
 
-void restinio_connections::open_stream(const router::match& match, request asked, const std::shared_ptr<exchange>& what) {
+void restinio_connections::open_stream(const router::match& match, request asked,
+                                       const std::shared_ptr<exchange>& what) {
   if (match.found->check) {
     if (auto instead = match.found->check(asked)) {
-      answer_now(what, *instead);
+      answer(what, *instead);
       return;
     }
   }
   if (what->head_only) {
     what->answered = true;
-    write(what, render_stream_head(home_.date(), true), false);
-    return;
-  }
-  // The answer to an earlier request may still be on its way out; the socket cannot change hands under it.
-  if (home_.guards.current != nullptr && home_.guards.current->is_writing()) {
-    answer_now(what, problem(400, "A stream was asked for before the answer to an earlier request had arrived. Open it on a "
-                                  "connection of its own."));
+    home_.box->post([this, what] { write(what, render_stream_head(home_.date(), true), false); });
     return;
   }
   what->answered = true;
+  unlist(*what);
   auto handle = std::exchange(what->connection, nullptr);
   auto guard = dynamic_cast<connection&>(*handle).move_upgrade_internals().m_socket.take();
   auto chunked = !guard->speaks_http_1_0();
-  home_.streams.open(std::move(guard->socket), std::move(guard->slot), render_stream_head(home_.date(), chunked), chunked,
+  home_.streams.open(std::move(guard->socket), std::move(guard->slot), render_stream_head(home_.date(), chunked),
+                     chunked,
                      [&](event_stream_ptr opened) { match.found->stream(std::move(asked), std::move(opened)); });
 }
 
-responder restinio_connections::make_responder(const std::shared_ptr<exchange>& what) {
-  return [what](response with) {
-    if (what->answered.exchange(true))
-      return;
-    if (auto* here = io_thread::current(); here != nullptr && here->box == what->box)
-      what->owner->answer(what, with);
-    else
-      what->box->post([what, with = std::move(with)] { what->owner->answer(what, with); });
-  };
+// Never at once, even on the I/O thread: RESTinio begins to read the next request when a handler has answered before it
+// returns, and again when the answer has been written, and mixes up pipelined requests in between.
+void restinio_connections::answer(const std::shared_ptr<exchange>& what, response with) {
+  if (what->answered.exchange(true))
+    return;
+  what->box->post([what, with = std::move(with)] {
+    what->owner->write(what, what->owner->render_answer(*what, with), what->keep_alive);
+  });
 }
 
-void restinio_connections::answer(const std::shared_ptr<exchange>& what, const response& with) {
+std::string restinio_connections::render_answer(const exchange& what, const response& with) {
   if (with.status >= 400)
     parts_.counters.http_errors.add();
-  auto bytes = render(with,
-                      {.keep_alive = what->keep_alive,
-                       .confirm_keep_alive = what->confirm_keep_alive,
-                       .head_only = what->head_only,
-                       .date = home_.date()},
-                      [this](std::string_view name) { parts_.say("Dropped a response header: " + std::string{name}); });
-  write(what, std::move(bytes), what->keep_alive);
+  return render(with,
+                {.keep_alive = what.keep_alive,
+                 .confirm_keep_alive = what.confirm_keep_alive,
+                 .head_only = what.head_only,
+                 .date = home_.date()},
+                [this](std::string_view name) { parts_.say("Dropped a response header: " + std::string{name}); });
 }
 
 void restinio_connections::write(const std::shared_ptr<exchange>& what, std::string bytes, bool keep_alive) {
@@ -257,11 +247,11 @@ void restinio_connections::unlist(exchange& what) {
 
 void restinio_connections::expire() {
   auto now = clock::now();
-  while (!waiting_.empty() && waiting_.front()->deadline <= now) {
-    auto late = waiting_.front();
-    unlist(*late);
-    answer_now(late, problem(504, "There was no answer within " + std::to_string(parts_.http.request_timeout.count())
-                                    + " ms. What was asked for may still be done; look before you try again."));
+  for (const auto& late : waiting_) {
+    if (late->deadline > now)
+      break;
+    answer(late, problem(504, "There was no answer within " + std::to_string(parts_.http.request_timeout.count()) +
+                                  " ms. What was asked for may still be done; look before you try again."));
   }
 }
 

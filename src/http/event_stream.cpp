@@ -22,6 +22,7 @@ using clock = std::chrono::steady_clock;
 constexpr int kernel_backlog_bytes = 128 * 1024;
 /// A client of an event stream has nothing to say; one that goes on is cut off.
 constexpr size_t max_chatter_bytes = 65536;
+constexpr milliseconds longest_pause{5};
 constexpr std::string_view comment = ":\n\n";
 constexpr std::string_view last_chunk = "0\r\n\r\n";
 
@@ -88,12 +89,12 @@ private:
   asio::ip::tcp::socket socket_;
   connection_slot slot_;
   std::function<void(stream_end)> on_closed_;
-  std::string own_;        ///< Bytes for this client only; they go out before those of the log.
-  size_t own_sent_ = 0;    ///< Of `own_`.
-  uint64_t position_ = 0;  ///< In the lane's log, from `join` on.
-  uint64_t events_ = 0;    ///< Of the lane's events, those this client has had or joined after.
-  size_t index_ = 0;       ///< In the lane's streams.
-  size_t chatter_ = 0;     ///< Bytes the client has sent since its request.
+  std::string own_;       ///< Bytes for this client only; they go out before those of the log.
+  size_t own_sent_ = 0;   ///< Of `own_`.
+  uint64_t position_ = 0; ///< In the lane's log, from `join` on.
+  uint64_t events_ = 0;   ///< Of the lane's events, those this client has had or joined after.
+  size_t index_ = 0;      ///< In the lane's streams.
+  size_t chatter_ = 0;    ///< Bytes the client has sent since its request.
   clock::time_point stuck_since_{};
   uint8_t lane_ = 0;
   stream_end why_ = stream_end::client_left;
@@ -106,9 +107,8 @@ private:
 
 stream_shard::stream_shard(asio::io_context& io, std::shared_ptr<mailbox> box, const shard_config& cfg, stats& counters,
                            std::function<void(std::string_view)> log)
-    : io_(io), box_(std::move(box)), cfg_(cfg), counters_(counters), log_(std::move(log)) {
-  lanes_[1].chunked = true;
-}
+    : io_(io), box_(std::move(box)), cfg_(cfg), counters_(counters),
+      log_(std::move(log)), lanes_{lane{io, false}, lane{io, true}} {}
 
 stream_shard::~stream_shard() = default;
 
@@ -179,6 +179,7 @@ void stream_shard::settle() {
 
 void stream_shard::begin_pass(lane& where) {
   where.passing = true;
+  where.began = clock::now();
   where.cursor = 0;
   where.goal = where.low = where.log.end();
   run_slice(where);
@@ -204,14 +205,19 @@ void stream_shard::run_slice(lane& where) {
     asio::post(io_, [this, &where] { run_slice(where); });
     return;
   }
+  end_pass(where);
+}
+
+void stream_shard::end_pass(lane& where) {
   where.log.trim(where.low);
-  if (where.log.end() > where.goal) {
-    where.cursor = 0;
-    where.goal = where.low = where.log.end();
-    asio::post(io_, [this, &where] { run_slice(where); });
-    return;
-  }
-  where.passing = false;
+  // Under load, a pause as long as the pass lets frames gather, so that more of them share a write.
+  auto took = clock::now() - where.began;
+  where.pause.expires_after(std::min<clock::duration>(took, longest_pause));
+  where.pause.async_wait([this, &where](asio::error_code ec) {
+    where.passing = false;
+    if (!ec && where.log.end() > where.goal)
+      begin_pass(where);
+  });
 }
 
 void stream_shard::join(stream& who, const frame& hello) {
@@ -347,7 +353,8 @@ void stream_shard::watch(const std::shared_ptr<stream>& who) {
 void stream_shard::tick(milliseconds passed) {
   // Each stream is looked at twice a heartbeat; one that had no write between two looks gets a comment. So no client
   // waits longer than the heartbeat, and the work spreads over it.
-  auto share = 2.0 * static_cast<double>(passed.count()) / static_cast<double>(std::max<int64_t>(cfg_.heartbeat.count(), 1));
+  auto share =
+      2.0 * static_cast<double>(passed.count()) / static_cast<double>(std::max<int64_t>(cfg_.heartbeat.count(), 1));
   for (auto& where : lanes_) {
     where.beats_due += share * static_cast<double>(where.streams.size());
     for (; where.beats_due >= 1 && !where.streams.empty(); where.beats_due -= 1) {

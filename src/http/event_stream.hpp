@@ -12,6 +12,7 @@
 
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
+#include <asio/steady_timer.hpp>
 
 #include "http/guarded_socket.hpp"
 #include "http/mailbox.hpp"
@@ -31,10 +32,10 @@ struct shard_config {
   uint32_t max_queue_bytes = 1048576;
 };
 
-/// All event streams of one I/O thread. Frames go into a log; a pass over the streams writes to each what it has not had
-/// yet, in one call to the kernel, however many frames that is. A pass is cut into slices, so that accepts and reads go on.
-/// A client that cannot take its bytes is left at its place in the log and catches up when it can, or is closed once it
-/// is too far behind. Everything here runs on the I/O thread.
+/// All event streams of one I/O thread. Frames go into a log; a pass over the streams writes to each what it has not
+/// had yet, in one call to the kernel, however many frames that is. A pass is cut into slices, so that accepts and
+/// reads go on. A client that cannot take its bytes is left at its place in the log and catches up when it can, or is
+/// closed once it is too far behind. Everything here runs on the I/O thread.
 class stream_shard {
 public:
   stream_shard(asio::io_context& io, std::shared_ptr<mailbox> box, const shard_config& cfg, stats& counters,
@@ -60,14 +61,17 @@ private:
 
   /// Streams with the same bytes: those with chunks, and those of HTTP/1.0 clients, which do not know chunks.
   struct lane {
-    bool chunked = false;
+    lane(asio::io_context& io, bool chunked) : chunked(chunked), pause(io) {}
+    const bool chunked;
     std::vector<std::shared_ptr<stream>> streams;
     stream_log log;
     std::string staged; ///< Blocks of this batch.
     uint64_t staged_events = 0;
     uint64_t events = 0; ///< In the log since it began.
     // The pass:
-    bool passing = false;
+    bool passing = false; ///< A pass, or the pause after it.
+    asio::steady_timer pause;
+    std::chrono::steady_clock::time_point began;
     size_t cursor = 0; ///< Streams before it have been visited.
     uint64_t goal = 0; ///< End of the log when the pass began.
     uint64_t low = 0;  ///< Least position seen in this pass.
@@ -79,6 +83,7 @@ private:
   void seal(lane& where);
   void begin_pass(lane& where);
   void run_slice(lane& where);
+  void end_pass(lane& where);
   void join(stream& who, const frame& hello);
   void finish(stream& who, const frame& last);
   void greet(stream& who);

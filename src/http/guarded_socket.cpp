@@ -110,8 +110,8 @@ asio::error_code socket_guard::has_read(std::string_view bytes) {
   auto whole = known != 0 ? std::string_view{head_} : bytes;
   auto length = head_length(whole, known < 3 ? 0 : known - 3);
   if ((length == 0 ? whole.size() : length) > context_->max_header_bytes) {
-    refuse(431, "The request line and headers have more than " + std::to_string(context_->max_header_bytes)
-                  + " bytes. Send fewer or shorter headers, or raise http.maxHeaderBytes.");
+    refuse(431, "The request line and headers have more than " + std::to_string(context_->max_header_bytes) +
+                    " bytes. Send fewer or shorter headers, or raise http.maxHeaderBytes.");
     return asio::error::eof;
   }
   if (length == 0) {
@@ -134,8 +134,7 @@ void socket_guard::head_complete(std::string_view head) {
   if (parsed.ec == std::errc::result_out_of_range)
     content_length_ = UINT64_MAX;
   // Clients that ask wait for this before they send the body, curl for one second.
-  if (body_bytes_ == 0 && content_length_ <= context_->max_body_bytes
-      && header_value(head, "expect") == "100-continue")
+  if (body_bytes_ == 0 && content_length_ <= context_->max_body_bytes && header_value(head, "expect") == "100-continue")
     say("HTTP/1.1 100 Continue\r\n\r\n");
 }
 
@@ -145,8 +144,8 @@ void socket_guard::close() {
   if (parsing_) {
     // Closing in the middle of parsing: http_parser or a limit of RESTinio's refused the request.
     if (in_body_ && (content_length_ > context_->max_body_bytes || body_bytes_ > context_->max_body_bytes))
-      refuse(413, "The body has more than " + std::to_string(context_->max_body_bytes)
-                    + " bytes. Send it in smaller parts, or raise http.maxBodyBytes.");
+      refuse(413, "The body has more than " + std::to_string(context_->max_body_bytes) +
+                      " bytes. Send it in smaller parts, or raise http.maxBodyBytes.");
     else if (!in_body_ && head_.size() > parser_header_limit)
       refuse(431, "The headers are too large. Send fewer or shorter ones.");
     else
@@ -167,9 +166,7 @@ void socket_guard::refuse(int status, std::string_view detail) {
   context_->counters.http_errors.add();
   asio::error_code ec;
   socket.cancel(ec);
-  // An answer in the middle of another one would be worse than none.
-  if (!writing_)
-    say(context_->render_refusal(status, detail));
+  say(context_->render_refusal(status, detail));
   socket.shutdown(asio::ip::tcp::socket::shutdown_send, ec);
   auto room = !ec && context_->lingerers.size() < max_lingerers;
   auto rest = std::make_shared<lingerer>(std::move(socket), std::move(slot));

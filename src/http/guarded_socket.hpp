@@ -38,8 +38,8 @@ private:
   counter* gauge_ = nullptr;
 };
 
-/// A connection that has been answered and refused: what the client still sends is read and thrown away for a while, since
-/// closing over unread bytes would reset the connection and take the answer with it.
+/// A connection that has been answered and refused: what the client still sends is read and thrown away for a while,
+/// since closing over unread bytes would reset the connection and take the answer with it.
 class lingerer;
 class socket_guard;
 
@@ -71,13 +71,12 @@ public:
   /// Closes the socket, with an answer if the client is owed one.
   void close();
   bool speaks_http_1_0() const { return http_1_0_; }
-  bool is_writing() const { return writing_; }
 
   template <class Handler>
   void async_read_some(asio::mutable_buffer into, Handler&& handler, std::shared_ptr<socket_guard> self) {
     reading_ = true;
-    socket.async_read_some(into, [self = std::move(self), into, handler = std::forward<Handler>(handler)](
-                                   asio::error_code ec, size_t n) mutable {
+    socket.async_read_some(into, [self = std::move(self), into,
+                                  handler = std::forward<Handler>(handler)](asio::error_code ec, size_t n) mutable {
       auto* outer = std::exchange(self->context_->current, self.get());
       self->reading_ = false;
       if (!ec)
@@ -91,11 +90,9 @@ public:
 
   template <class Buffers, class Handler>
   void async_write_some(const Buffers& buffers, Handler&& handler, std::shared_ptr<socket_guard> self) {
-    writing_ = true;
-    socket.async_write_some(buffers, [self = std::move(self), handler = std::forward<Handler>(handler)](
-                                       asio::error_code ec, size_t n) mutable {
+    socket.async_write_some(buffers, [self = std::move(self),
+                                      handler = std::forward<Handler>(handler)](asio::error_code ec, size_t n) mutable {
       auto* outer = std::exchange(self->context_->current, self.get());
-      self->writing_ = false;
       handler(ec, n);
       self->context_->current = outer;
     });
@@ -118,7 +115,6 @@ private:
   uint64_t body_bytes_ = 0;
   bool in_body_ = false; ///< The head is complete, the request is not.
   bool reading_ = false;
-  bool writing_ = false;
   bool parsing_ = false; ///< RESTinio is looking at bytes it has just got.
   bool http_1_0_ = false;
 };
@@ -151,7 +147,8 @@ public:
       guard_->close();
   }
 
-  // A handler that is dropped lets go of the connection it belongs to, which is all that is left to do without a socket.
+  // A handler that is dropped lets go of the connection it belongs to, which is all that is left to do without a
+  // socket.
   template <class Buffers, class Handler>
   void async_read_some(const Buffers& buffers, Handler&& handler) {
     if (guard_)

@@ -102,8 +102,8 @@ router::match router::find(std::string_view method, std::string_view path) const
     if (!exact && !(method == "HEAD" && candidate.method == "GET"))
       continue;
     // HEAD is answered by GET unless it has a route of its own.
-    auto better = out.found == nullptr || is_more_specific(candidate.parts, out.found->parts)
-                  || (candidate.parts == out.found->parts && exact && out.found->method != method);
+    auto better = out.found == nullptr || is_more_specific(candidate.parts, out.found->parts) ||
+                  (candidate.parts == out.found->parts && exact && out.found->method != method);
     if (better) {
       out.found = &candidate;
       out.params = std::move(*params);

@@ -40,8 +40,8 @@ json result_of(const delivery& one) {
   return result;
 }
 
-/// Publishes and answers: `all_well` when every record was acknowledged; 207 with each one's outcome when some were not;
-/// the error itself when there was only one or none got through.
+/// Publishes and answers: `all_well` when every record was acknowledged; 207 with each one's outcome when some were
+/// not; the error itself when there was only one or none got through.
 void publish_and_answer(const api& with, std::vector<outgoing_record> records, std::vector<std::string> event_ids,
                         int all_well, bool many, const responder& respond) {
   with.publish(std::move(records), [=](caf::expected<std::vector<delivery>> outcome) {
@@ -78,9 +78,10 @@ void publish_and_answer(const api& with, std::vector<outgoing_record> records, s
 }
 
 /// One `{key?, value, headers?, partition?}`; `where` is its JSON pointer, for errors.
-bool read_message(const json& message, const std::string& where, outgoing_record& record, std::unique_ptr<response>& wrong) {
+bool read_message(const json& message, const std::string& where, outgoing_record& record,
+                  std::optional<response>& wrong) {
   auto bad = [&](const std::string& member, const std::string& detail) {
-    wrong = std::make_unique<response>(problem(400, where + member + " " + detail, where + member));
+    wrong = std::make_optional<response>(problem(400, where + member + " " + detail, where + member));
     return false;
   };
   if (!message.is_object())
@@ -124,7 +125,7 @@ void send(const api& with, const request& req, bool batch, const responder& resp
     respond(problem(400, "a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens", "topic"));
     return;
   }
-  std::unique_ptr<response> wrong;
+  std::optional<response> wrong;
   auto body = read_json(req, wrong);
   if (wrong) {
     respond(std::move(*wrong));
@@ -136,7 +137,8 @@ void send(const api& with, const request& req, bool batch, const responder& resp
     prefix = "/messages";
   }
   if (batch && (!body.is_array() || body.empty() || body.size() > 10000)) {
-    respond(problem(400, "send 1 to 10,000 messages as {\"messages\":[{\"key\":\"a\",\"value\":{…}}, …]}", "/messages"));
+    respond(
+        problem(400, "send 1 to 10,000 messages as {\"messages\":[{\"key\":\"a\",\"value\":{…}}, …]}", "/messages"));
     return;
   }
   std::vector<outgoing_record> records;
@@ -162,30 +164,32 @@ void send(const api& with, const request& req, bool batch, const responder& resp
 
 response failure(ec code, const std::string& reason) {
   switch (code) {
-    case ec::queue_full:
-      return problem(503, reason.empty() ? "the producer's queue is full; try again shortly" : reason, {}, {{"Retry-After", "1"}});
-    case ec::delivery_timeout:
-    case ec::kafka_unreachable:
-      return problem(503, "Kafka did not acknowledge in time (" + reason + "); try again", {}, {{"Retry-After", "5"}});
-    case ec::shutting_down:
-      return problem(503, reason, {}, {{"Retry-After", "2"}});
-    case ec::unknown_topic:
-      return problem(404, reason + "; create the topic first", "topic");
-    case ec::kafka_refused:
-      return problem(422, "Kafka refused the record: " + reason);
-    default:
-      return problem(500, "sluice could not do this: " + (reason.empty() ? to_string(code) : reason) + "; see its log");
+  case ec::queue_full:
+    return problem(503, reason.empty() ? "the producer's queue is full; try again shortly" : reason, {},
+                   {{"Retry-After", "1"}});
+  case ec::delivery_timeout:
+  case ec::kafka_unreachable:
+    return problem(503, "Kafka did not acknowledge in time (" + reason + "); try again", {}, {{"Retry-After", "5"}});
+  case ec::shutting_down:
+    return problem(503, reason, {}, {{"Retry-After", "2"}});
+  case ec::unknown_topic:
+    return problem(404, reason + "; create the topic first", "topic");
+  case ec::kafka_refused:
+    return problem(422, "Kafka refused the record: " + reason);
+  default:
+    return problem(500, "sluice could not do this: " + (reason.empty() ? to_string(code) : reason) + "; see its log");
   }
 }
 
-std::unique_ptr<response> refusal(const std::string& token, const request& req) {
+std::optional<response> refusal(const std::string& token, const request& req) {
   if (token.empty())
-    return nullptr;
+    return std::nullopt;
   auto given = req.header("authorization");
   if (given.starts_with(bearer) && same(given.substr(bearer.size()), token))
-    return nullptr;
-  return std::make_unique<response>(problem(401, "send the header Authorization: Bearer <token> with the server's token",
-                                            "Authorization", {{"WWW-Authenticate", "Bearer"}}));
+    return std::nullopt;
+  return std::make_optional<response>(problem(401,
+                                              "send the header Authorization: Bearer <token> with the server's token",
+                                              "Authorization", {{"WWW-Authenticate", "Bearer"}}));
 }
 
 handler authorized(const api& with, handler next) {
@@ -199,37 +203,38 @@ handler authorized(const api& with, handler next) {
 
 void add_event_routes(router& routes, const api& with) {
   routes.add("POST", "/events", authorized(with, [with](const request& req, const responder& respond) {
-    auto body = read_documents(req);
-    if (body.wrong) {
-      respond(std::move(*body.wrong));
-      return;
-    }
-    std::vector<outgoing_record> records;
-    std::vector<std::string> ids;
-    for (auto& text : body.documents) {
-      outgoing_record record;
-      record.topic = with.events_topic;
-      record.value = std::move(text);
-      ids.push_back(make_uuid());
-      record.headers = tracing_headers(req, ids.back());
-      records.push_back(std::move(record));
-    }
-    publish_and_answer(with, std::move(records), std::move(ids), 202, body.many, respond);
-  }));
-  routes.add_stream("/events", [with](const request&, event_stream_ptr stream) { with.open_session(std::move(stream)); },
-                    [with](const request& req) { return refusal(with.token, req); });
+               auto body = read_documents(req);
+               if (body.wrong) {
+                 respond(std::move(*body.wrong));
+                 return;
+               }
+               std::vector<outgoing_record> records;
+               std::vector<std::string> ids;
+               for (auto& text : body.documents) {
+                 outgoing_record record;
+                 record.topic = with.events_topic;
+                 record.value = std::move(text);
+                 ids.push_back(make_uuid());
+                 record.headers = tracing_headers(req, ids.back());
+                 records.push_back(std::move(record));
+               }
+               publish_and_answer(with, std::move(records), std::move(ids), 202, body.many, respond);
+             }));
+  routes.add_stream(
+      "/events", [with](const request&, event_stream_ptr stream) { with.open_session(std::move(stream)); },
+      [with](const request& req) { return refusal(with.token, req); });
 }
 
 void add_kafka_routes(router& routes, const api& with) {
   routes.add("POST", "/kafka/send/:topic", authorized(with, [with](const request& req, const responder& respond) {
-    send(with, req, false, respond);
-  }));
+               send(with, req, false, respond);
+             }));
   routes.add("POST", "/kafka/send/:topic/batch", authorized(with, [with](const request& req, const responder& respond) {
-    send(with, req, true, respond);
-  }));
+               send(with, req, true, respond);
+             }));
   routes.add("GET", "/kafka/status", authorized(with, [with](const request&, const responder& respond) {
-    with.status([respond](const json& body) { respond(ok(200, body)); });
-  }));
+               with.status([respond](const json& body) { respond(ok(200, body)); });
+             }));
 }
 
 void add_health_routes(router& routes, const api& with) {
@@ -243,8 +248,8 @@ void add_health_routes(router& routes, const api& with) {
     });
   });
   routes.add("GET", "/metrics", authorized(with, [with](const request&, const responder& respond) {
-    respond({200, "text/plain; version=0.0.4; charset=utf-8", with.metrics(), {}});
-  }));
+               respond({200, "text/plain; version=0.0.4; charset=utf-8", with.metrics(), {}});
+             }));
   routes.add("GET", "/openapi.json", [with](const request&, const responder& respond) {
     respond({200, "application/json", with.openapi, {}});
   });

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,24 +43,24 @@ router make_routes(const api& with);
 
 /// The answer (401) to a request without the static token in `Authorization: Bearer`; none where it may pass.
 /// Compared in constant time. An empty `token` lets all pass.
-std::unique_ptr<response> refusal(const std::string& token, const request& req);
+std::optional<response> refusal(const std::string& token, const request& req);
 /// `next` behind `refusal`.
 handler authorized(const api& with, handler next);
 
 /// An error of the rest of sluice as its HTTP answer, e.g. `queue_full` as 503 with Retry-After.
 response failure(ec code, const std::string& reason);
 
-/// JSON of a body, or the answer that says what is wrong with it (415, 400).
+/// The JSON documents of a body, or the answer that says what is wrong with it (415, 400).
 struct json_body {
   std::vector<std::string> documents; ///< JSON texts: one, an array's elements, or NDJSON's lines.
   bool many = false;                  ///< The body was an array or NDJSON.
-  std::unique_ptr<response> wrong;
+  std::optional<response> wrong;      ///< The answer, where the body cannot be used.
 };
 /// Reads a body that is one JSON object, an array of objects or (by content type) NDJSON.
 /// Bounds: 10,000 documents, 64 levels of nesting.
 json_body read_documents(const request& req);
 /// Reads a body that is one JSON document of any kind. `wrong` is set on failure.
-nlohmann::json read_json(const request& req, std::unique_ptr<response>& wrong);
+nlohmann::json read_json(const request& req, std::optional<response>& wrong);
 
 /// A random (version 4) UUID.
 std::string make_uuid();

@@ -30,14 +30,14 @@ tcp::endpoint endpoint_of(const http_config& cfg) {
   asio::error_code ec;
   auto address = asio::ip::make_address(host, ec);
   if (ec)
-    throw std::runtime_error("cannot listen on \"" + cfg.host
-                             + "\": not an IP address; use localhost, 127.0.0.1, 0.0.0.0, ::1 or the like for http.host");
+    throw std::runtime_error("cannot listen on \"" + cfg.host +
+                             "\": not an IP address; use localhost, 127.0.0.1, 0.0.0.0, ::1 or the like for http.host");
   return {address, cfg.port};
 }
 
 [[noreturn]] void refuse_to_listen(const http_config& cfg, const asio::error_code& why) {
-  auto text = "cannot listen on " + (cfg.host.find(':') == std::string::npos ? cfg.host : "[" + cfg.host + "]") + ":"
-              + std::to_string(cfg.port) + ": ";
+  auto text = "cannot listen on " + (cfg.host.find(':') == std::string::npos ? cfg.host : "[" + cfg.host + "]") + ":" +
+              std::to_string(cfg.port) + ": ";
   if (why == asio::error::address_in_use)
     text += "the port is taken; choose another with --port, or stop the program that has it";
   else if (why == asio::error::access_denied)
@@ -69,13 +69,15 @@ uint64_t possible_connections(uint64_t wanted) {
 struct server::impl final : fan_out {
   impl(const http_config& http, const sse_config& sse, router routes, stats& counters,
        std::function<void(std::string_view)> log)
-      : parts{http, sse, std::move(routes), counters, std::move(log)}, limit(possible_connections(http.max_connections)) {
+      : parts{http, sse, std::move(routes), counters, std::move(log)},
+        limit(possible_connections(http.max_connections)) {
     if (limit < http.max_connections)
-      parts.say("Only " + std::to_string(limit) + " connections fit into this process's limit of open files (ulimit -n)");
+      parts.say("Only " + std::to_string(limit) +
+                " connections fit into this process's limit of open files (ulimit -n)");
     for (uint32_t i = 0; i < std::max(1u, http.threads); ++i)
       threads.push_back(std::make_unique<io_thread>(parts));
-    // One acceptor hands connections out in turn: every thread gets the same share of the streams, the limit is exact, and
-    // a taken port is noticed, which SO_REUSEPORT would hide.
+    // One acceptor hands connections out in turn: every thread gets the same share of the streams, the limit is exact,
+    // and a taken port is noticed, which SO_REUSEPORT would hide.
     acceptor = std::make_unique<tcp::acceptor>(threads.front()->io);
     listen();
     threads.front()->on_tick = [this] {

@@ -19,13 +19,13 @@ namespace sluice::http {
 
 /// A complete request. Header names are lower case.
 struct request {
-  std::string method;                      ///< "GET", "POST", …
-  std::string path;                        ///< Decoded, without the query.
+  std::string method;                        ///< "GET", "POST", …
+  std::string path;                          ///< Decoded, without the query.
   std::map<std::string, std::string> params; ///< `:name` parts of the route, decoded.
   std::map<std::string, std::string> query;  ///< Decoded; the last of duplicates wins.
   std::map<std::string, std::string> headers;
   std::string body;
-  std::string remote; ///< Peer address, without the port.
+  std::string remote;                                                ///< Peer address, without the port.
   std::string_view header(const std::string& lower_case_name) const; ///< "" where absent.
 };
 
@@ -36,7 +36,8 @@ struct response {
   std::vector<std::pair<std::string, std::string>> headers; ///< Values with control characters are dropped and logged.
 };
 
-/// RFC 9457 problem with `"ok": false`. `detail` says what to do; `field` (a JSON pointer or name) and `extra` are optional.
+/// RFC 9457 problem with `"ok": false`. `detail` says what to do; `field` (a JSON pointer or name) and `extra` are
+/// optional.
 response problem(int status, std::string_view detail, std::string_view field = {},
                  std::vector<std::pair<std::string, std::string>> headers = {});
 
@@ -47,10 +48,12 @@ using responder = std::function<void(response)>;
 using handler = std::function<void(request, responder)>;
 /// For GET routes that keep the response open as text/event-stream. Runs on the I/O thread, as handlers do.
 using stream_handler = std::function<void(request, event_stream_ptr)>;
-/// Looks at a request before its stream is opened; a response it returns goes out instead of the stream. Must not block.
+/// Looks at a request before its stream is opened; a response it returns goes out instead of the stream. Must not
+/// block.
 using stream_check = std::function<std::optional<response>(const request&)>;
 
-/// Routes by method and pattern ("/kafka/send/:topic"). Answers 404, 405 with Allow, HEAD from GET and OPTIONS by itself.
+/// Routes by method and pattern ("/kafka/send/:topic"). Answers 404, 405 with Allow, HEAD from GET and OPTIONS by
+/// itself.
 class router {
 public:
   void add(std::string method, std::string pattern, handler fn);
@@ -67,8 +70,8 @@ public:
     std::map<std::string, std::string> params;
     std::string allow; ///< Methods this path has, where it has some.
   };
-  /// `path` as it came, without the query: parts are decoded one by one. Words win over parameters, whatever the order of
-  /// `add`; a slash at the end does not matter.
+  /// `path` as it came, without the query: parts are decoded one by one. Words win over parameters, whatever the order
+  /// of `add`; a slash at the end does not matter.
   match find(std::string_view method, std::string_view path) const;
   /// "GET /events" for each route, for the test that holds them against openapi.yaml.
   std::vector<std::string> list() const;

@@ -33,8 +33,8 @@ public:
     end_ += bytes.size();
   }
 
-  /// Fills up to `room` entries with the bytes from number `from` on; returns how many. They hold until the next `append`
-  /// or `trim`.
+  /// Fills up to `room` entries with the bytes from number `from` on; returns how many. They hold until the next
+  /// `append` or `trim`.
   size_t gather(uint64_t from, iovec* out, size_t room) const {
     // Most readers are at the last page or one before it.
     auto page = pages_.end();

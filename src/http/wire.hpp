@@ -18,10 +18,10 @@ std::string http_date(std::time_t now);
 
 /// How a response goes out, besides what it says.
 struct rendering {
-  bool keep_alive = true;         ///< False: `Connection: close`.
+  bool keep_alive = true;          ///< False: `Connection: close`.
   bool confirm_keep_alive = false; ///< True: `Connection: keep-alive`, for clients that asked by header.
-  bool head_only = false;         ///< HEAD: the length of the body, but not the body.
-  std::string_view date;          ///< Value of the Date header.
+  bool head_only = false;          ///< HEAD: the length of the body, but not the body.
+  std::string_view date;           ///< Value of the Date header.
 };
 
 /// Told the name of each header that was dropped: broken names, control characters, or ours to set.

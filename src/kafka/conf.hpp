@@ -1,0 +1,40 @@
+/// From `kafka_config` to librdkafka's configuration.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kafka/handles.hpp"
+#include "sluice/config.hpp"
+
+namespace sluice::kafka {
+
+/// A setting librdkafka does not take. The text names our key and the mend, and holds no secret.
+class conf_error : public std::runtime_error {
+public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Properties of librdkafka and their values.
+using property_list = std::vector<std::pair<std::string, std::string>>;
+
+/// What a group member, a tail reader and the reader of a compacted topic have in common; `group` is the group.id.
+property_list consumer_properties(const std::string& group);
+/// What the sink is made of: idempotence, queue bounds, delivery timeout.
+property_list producer_properties(const kafka_config& cfg);
+/// The same for a transactional producer.
+property_list transactional_properties(const kafka_config& cfg, const std::string& transactional_id);
+
+/// How long the broker waits for a transaction before it aborts it, in ms; restarts after a crash wait as long at
+/// worst.
+inline constexpr int transaction_timeout_ms = 30000;
+
+/// Connection settings, then `role`, then `cfg.properties`. Throws `conf_error`.
+conf_handle make_conf(const kafka_config& cfg, const property_list& role);
+
+/// Names our key in what librdkafka said about a whole configuration.
+std::string explain_conf_error(const std::string& text);
+
+} // namespace sluice::kafka
