@@ -20,6 +20,9 @@ public:
     handle_ = std::move(handle);
   }
 
+  /// Forgets the actor. CAF keeps a detached actor's thread until its last handle is gone.
+  void clear() { set(Handle{}); }
+
 private:
   mutable std::mutex mutex_;
   Handle handle_;

@@ -384,18 +384,22 @@ bool server::stop() {
   auto result = clean.get();
   *me.keep_trying = false; // whoever still waits for Kafka gives up now
   me.web->stop();
+  auto end = [](auto& which) {
+    caf::anon_send_exit(which.get(), caf::exit_reason::user_shutdown);
+    which.clear();
+  };
   caf::anon_send_exit(*me.top, caf::exit_reason::user_shutdown);
-  for (auto& one : me.pipelines) {
-    caf::anon_send_exit(one.consumer->get(), caf::exit_reason::user_shutdown);
-    caf::anon_send_exit(one.aggregator->get(), caf::exit_reason::user_shutdown);
-  }
-  caf::anon_send_exit(me.hub->get(), caf::exit_reason::user_shutdown);
-  caf::anon_send_exit(me.dead_letters->get(), caf::exit_reason::user_shutdown);
-  caf::anon_send_exit(me.producer->get(), caf::exit_reason::user_shutdown);
-  caf::anon_send_exit(me.admin->get(), caf::exit_reason::user_shutdown);
-  if (me.generating)
-    caf::anon_send_exit(me.generating, caf::exit_reason::user_shutdown);
   me.top.reset();
+  for (auto& one : me.pipelines) {
+    end(*one.consumer);
+    end(*one.aggregator);
+  }
+  end(*me.hub);
+  end(*me.dead_letters);
+  end(*me.producer);
+  end(*me.admin);
+  if (me.generating)
+    caf::anon_send_exit(std::exchange(me.generating, nullptr), caf::exit_reason::user_shutdown);
   me.system.reset(); // waits for all actors
   return result;
 }

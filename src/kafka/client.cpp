@@ -77,7 +77,7 @@ client::client(rd_kafka_type_t type, conf_handle conf, log_sink log, client_call
   std::array<char, 512> text{};
   rk_ = rd_kafka_new(type, raw, text.data(), text.size());
   if (rk_ == nullptr)
-    throw conf_error(explain_conf_error(text.data()));
+    throw conf_error(std::string{"librdkafka: "} + text.data());
   static_cast<void>(conf.release()); // the client's now
 }
 

@@ -62,7 +62,9 @@ void set(rd_kafka_conf_t* conf, const std::string& name, const std::string& valu
   std::array<char, 512> text{};
   if (rd_kafka_conf_set(conf, name.c_str(), value.c_str(), text.data(), text.size()) == RD_KAFKA_CONF_OK)
     return;
-  const auto said = secret(name) ? std::string{"librdkafka does not take the value"} : std::string{text.data()};
+  std::string said = secret(name) ? "librdkafka does not take the value" : text.data();
+  while (!said.empty() && said.back() == '\n')
+    said.pop_back();
   if (from_properties)
     throw conf_error("kafka.properties." + name + ": " + said + "; see librdkafka's CONFIGURATION.md or remove it");
   if (const auto* entry = find_known(name))
@@ -128,7 +130,7 @@ void try_out(const kafka_config& cfg, rd_kafka_type_t type, const property_list&
   std::array<char, 512> text{};
   auto* rk = rd_kafka_new(type, conf.get(), text.data(), text.size());
   if (rk == nullptr)
-    throw conf_error(explain_conf_error(text.data()));
+    throw conf_error(explain_conf_error(cfg, text.data()));
   static_cast<void>(conf.release()); // the client's now
   rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }
@@ -202,15 +204,23 @@ conf_handle make_conf(const kafka_config& cfg, const property_list& role) {
   return conf;
 }
 
-std::string explain_conf_error(const std::string& text) {
+std::string explain_conf_error(const kafka_config& cfg, std::string text) {
+  while (!text.empty() && text.back() == '\n')
+    text.pop_back();
   // The longest name wins: "sasl.mechanism" is a part of "sasl.mechanisms".
-  const known_property* best = nullptr;
+  std::string_view best;
+  std::string result = "kafka: " + text;
   for (const auto& entry : known)
-    if (text.find(entry.name) != text.npos && (best == nullptr || entry.name.size() > best->name.size()))
-      best = &entry;
-  if (best == nullptr)
-    return "kafka: " + text;
-  return std::string{best->key} + ": " + text + "; " + std::string{best->mend};
+    if (entry.name.size() > best.size() && text.find(entry.name) != text.npos) {
+      best = entry.name;
+      result = std::string{entry.key} + ": " + text + "; " + std::string{entry.mend};
+    }
+  for (const auto& [name, value] : cfg.properties)
+    if (name.size() >= best.size() && text.find(name) != text.npos) {
+      best = name;
+      result = "kafka.properties." + name + ": " + text + "; change or remove it";
+    }
+  return result;
 }
 
 caf::error validate(const kafka_config& cfg) {

@@ -35,6 +35,6 @@ inline constexpr int transaction_timeout_ms = 30000;
 conf_handle make_conf(const kafka_config& cfg, const property_list& role);
 
 /// Names our key in what librdkafka said about a whole configuration.
-std::string explain_conf_error(const std::string& text);
+std::string explain_conf_error(const kafka_config& cfg, std::string text);
 
 } // namespace sluice::kafka

@@ -33,13 +33,14 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
-from compare import TOOLS, compare, file_limit, load, markdown, medians, rows  # noqa: E402
+from compare import compare, file_limit, load, markdown, medians, rows  # noqa: E402
 from support import (BINARY, ROOT, Broker, Server, Unavailable, clean_environment, end_with_parent, free_port,  # noqa: E402
                      toml, unique)
 
 # What Kafka's own start script gives it; the broker of the tests is set up for a quick start instead.
 JAVA_OPTIONS = ("-Xms1g", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
                 "-XX:InitiatingHeapOccupancyPercent=35")
+TOOLS = BINARY.parent / "tests" / "bench"
 NODE_FOLDER = ROOT / "build" / "bench-node"
 TICKS = os.sysconf("SC_CLK_TCK")
 TOTAL_SECONDS = 3600
@@ -319,7 +320,7 @@ def bench_sse(folder, given):
         server.start()
         url = f"http://127.0.0.1:{server.port}/events"
         say(f"sse: {', '.join(scenarios)}, about {len(scenarios) * given.repeats * 40} s")
-        return compare(("sluice", url, url, server.pid), scenarios, given.repeats)
+        return compare(("sluice", url, url, server.pid), scenarios, given.repeats, TOOLS)
     finally:
         server.stop()
 

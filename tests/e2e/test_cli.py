@@ -14,10 +14,16 @@ def config_of(*args, cwd=None, **environment):
     return done.stdout
 
 
-def line_of(text, name):
-    """The line of the printed configuration that sets `name`."""
-    found = [line for line in text.splitlines() if re.match(rf'"?{re.escape(name)}"?\s*=', line.strip())]
-    assert len(found) == 1, (name, text)
+def line_of(text, key):
+    """The line of the printed configuration that sets `key`, e.g. `port` of `[http]` for http.port."""
+    *section, name = key.split(".", 1)
+    at, found = "", []
+    for line in text.splitlines():
+        if table := re.match(r"\s*\[+([^\]]+)\]", line):
+            at = table.group(1)
+        elif at == "".join(section) and re.match(rf'\s*"?{re.escape(name)}"?\s*=', line):
+            found.append(line)
+    assert len(found) == 1, (key, found, text)
     return found[0]
 
 
@@ -54,21 +60,21 @@ def test_no_command_shows_the_help():
 def test_flags_beat_the_environment_which_beats_the_file(tmp_path):
     (tmp_path / "sluice.toml").write_text('[http]\nport = 4001\n[kafka]\nbrokers = "file:1"\nclientId = "by-file"\n')
     text = config_of("--port", "4003", cwd=tmp_path, PORT="4002", KAFKA_BROKERS="env:1")
-    assert "4003" in line_of(text, "port") and "flag" in line_of(text, "port")
-    assert "env:1" in line_of(text, "brokers") and "KAFKA_BROKERS" in line_of(text, "brokers")
-    assert "by-file" in line_of(text, "clientId") and "sluice.toml" in line_of(text, "clientId")
-    assert "default" in line_of(text, "requestTimeout")
+    assert "4003" in line_of(text, "http.port") and "flag" in line_of(text, "http.port")
+    assert "env:1" in line_of(text, "kafka.brokers") and "KAFKA_BROKERS" in line_of(text, "kafka.brokers")
+    assert "by-file" in line_of(text, "kafka.clientId") and "sluice.toml" in line_of(text, "kafka.clientId")
+    assert "default" in line_of(text, "kafka.requestTimeout")
 
 
 @pytest.mark.parametrize("variable, value, name, shown", [
-    ("PORT", "4002", "port", "4002"), ("KAFKA_BROKERS", "a:1,b:2", "brokers", "a:1,b:2"),
-    ("KAFKA_BROKER", "a:1", "brokers", "a:1"), ("KAFKA_CLIENT_ID", "x", "clientId", "x"),
-    ("KAFKA_GROUP_ID", "g", "groupId", "g"), ("KAFKA_CONNECTION_TIMEOUT", "4000", "connectionTimeout", "4"),
-    ("KAFKA_REQUEST_TIMEOUT", "30000", "requestTimeout", "30"),
-    ("KAFKA_RETRY_INITIAL_RETRY_TIME", "100", "retryInitialTime", "100"), ("KAFKA_RETRY_RETRIES", "8", "retryRetries", "8"),
-    ("KAFKA_SECURITY_PROTOCOL", "SSL", "securityProtocol", "SSL"),
-    ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256", "saslMechanism", "SCRAM-SHA-256"),
-    ("KAFKA_SASL_USERNAME", "u", "saslUsername", "u"),
+    ("PORT", "4002", "http.port", "4002"), ("KAFKA_BROKERS", "a:1,b:2", "kafka.brokers", "a:1,b:2"),
+    ("KAFKA_BROKER", "a:1", "kafka.brokers", "a:1"), ("KAFKA_CLIENT_ID", "x", "kafka.clientId", "x"),
+    ("KAFKA_GROUP_ID", "g", "kafka.groupId", "g"), ("KAFKA_CONNECTION_TIMEOUT", "4000", "kafka.connectionTimeout", "4"),
+    ("KAFKA_REQUEST_TIMEOUT", "30000", "kafka.requestTimeout", "30"),
+    ("KAFKA_RETRY_INITIAL_RETRY_TIME", "100", "kafka.retryInitialTime", "100"), ("KAFKA_RETRY_RETRIES", "8", "kafka.retryRetries", "8"),
+    ("KAFKA_SECURITY_PROTOCOL", "SSL", "kafka.securityProtocol", "SSL"),
+    ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-256", "kafka.saslMechanism", "SCRAM-SHA-256"),
+    ("KAFKA_SASL_USERNAME", "u", "kafka.saslUsername", "u"),
 ])
 def test_the_documented_environment_variables_hold(tmp_path, variable, value, name, shown):
     line = line_of(config_of(cwd=tmp_path, **{variable: value}), name)
@@ -79,7 +85,7 @@ def test_secrets_are_masked_and_their_sources_shown(tmp_path):
     (tmp_path / "sluice.toml").write_text('[kafka.properties]\n"ssl.key.password" = "hush-file"\n')
     text = config_of(cwd=tmp_path, SLUICE_TOKEN="hush-token", KAFKA_SASL_PASSWORD="hush-sasl")
     assert "hush" not in text
-    assert "SLUICE_TOKEN" in line_of(text, "token") and "KAFKA_SASL_PASSWORD" in line_of(text, "saslPassword")
+    assert "SLUICE_TOKEN" in line_of(text, "token") and "KAFKA_SASL_PASSWORD" in line_of(text, "kafka.saslPassword")
 
 
 def test_a_secret_in_a_wrong_place_is_not_repeated(tmp_path):
