@@ -104,6 +104,7 @@ void restinio_connections::start(std::shared_ptr<socket_guard> guard) {
   auto remote = guard->socket.remote_endpoint(ec);
   if (ec)
     return; // gone already
+  guard->begin_service();
   factory_->create_new_connection(guarded_socket{std::move(guard)}, remote, monitor{nullptr})->init();
 }
 

@@ -98,6 +98,19 @@ void guard_context::close_lingerers(bool all) {
   });
 }
 
+void guard_context::close_connections() {
+  for (auto* each : std::exchange(served, {}))
+    each->end_service();
+}
+
+void socket_guard::end_service() {
+  served_ = false;
+  asio::error_code ignored;
+  socket.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+  socket.close(ignored);
+  slot = {};
+}
+
 asio::error_code socket_guard::has_read(std::string_view bytes) {
   if (in_body_) {
     body_bytes_ += bytes.size();

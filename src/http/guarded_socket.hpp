@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 
 #include <asio/buffer.hpp>
@@ -47,6 +48,8 @@ class socket_guard;
 struct guard_context {
   guard_context(stats& counters, uint32_t max_header_bytes, uint32_t max_body_bytes)
       : counters(counters), max_header_bytes(max_header_bytes), max_body_bytes(max_body_bytes) {}
+  /// Closes every connection that RESTinio holds; for the end of the thread.
+  void close_connections();
   /// Closes those that have lingered long enough. Call every now and then; `all` closes every one.
   void close_lingerers(bool all);
 
@@ -55,7 +58,8 @@ struct guard_context {
   uint32_t max_body_bytes;
   std::function<std::string(int status, std::string_view detail)> render_refusal; ///< A whole response.
   std::list<std::weak_ptr<lingerer>> lingerers;
-  socket_guard* current = nullptr; ///< The one whose bytes RESTinio is busy with.
+  std::unordered_set<socket_guard*> served; ///< Those that RESTinio holds.
+  socket_guard* current = nullptr;          ///< The one whose bytes RESTinio is busy with.
 };
 
 /// Watches the bytes of one connection go by, so that it can tell a refused request from a client that has gone.
@@ -64,6 +68,17 @@ public:
   socket_guard(asio::ip::tcp::socket socket, connection_slot slot, guard_context& context)
       : socket(std::move(socket)), slot(std::move(slot)), context_(&context) {}
 
+  ~socket_guard() {
+    if (served_)
+      context_->served.erase(this);
+  }
+  socket_guard(const socket_guard&) = delete;
+  socket_guard& operator=(const socket_guard&) = delete;
+
+  /// From now on the guard lives on its I/O thread.
+  void begin_service() { served_ = context_->served.insert(this).second; }
+  /// Closes the socket without a word, and forgets the context.
+  void end_service();
   /// Takes note of bytes read. Returns the error RESTinio shall see instead, when the request was refused here.
   asio::error_code has_read(std::string_view bytes);
   /// RESTinio has the whole request; what comes now is the next one.
@@ -114,6 +129,7 @@ private:
   uint64_t content_length_ = 0;
   uint64_t body_bytes_ = 0;
   bool in_body_ = false; ///< The head is complete, the request is not.
+  bool served_ = false;
   bool reading_ = false;
   bool parsing_ = false; ///< RESTinio is looking at bytes it has just got.
   bool http_1_0_ = false;

@@ -50,6 +50,7 @@ void io_thread::begin_stop() {
     guards.close_lingerers(true);
     connections_->drop_all();
     streams.close_all();
+    guards.close_connections();
     io.stop();
   });
 }

@@ -63,7 +63,8 @@ private:
     }
     why = client_.last_error();
     if (why.empty())
-      why = rd_kafka_err2str(error);
+      why = error == RD_KAFKA_RESP_ERR__TIMED_OUT ? "no answer within " + std::to_string(timeout_ms) + " ms"
+                                                  : rd_kafka_err2str(error);
     return nullptr;
   }
 

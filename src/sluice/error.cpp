@@ -5,6 +5,8 @@
 
 #include <caf/message.hpp>
 
+#include "sluice/interfaces.hpp" // the code's type ID, which CAF 0.18 wants
+
 namespace sluice {
 
 namespace {

@@ -26,6 +26,22 @@ using failed_ptr = std::shared_ptr<const failed_record>;
 using partition_list = std::vector<topic_partition>;
 using cluster_view_ptr = std::shared_ptr<const cluster_view>;
 
+/// One consumed record as a processor gets it: owned, and no part of a batch. Topic, partition and offset say where it is
+/// from. Key and value are bytes; both are empty where the record has none.
+struct record {
+  std::string topic;
+  int32_t partition = -1;
+  int64_t offset = -1;
+  std::string key;
+  std::string value;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, record& x) {
+  return inspect_fields(f, x, "record", field("topic", x.topic), field("partition", x.partition),
+                        field("offset", x.offset), field("key", x.key), field("value", x.value));
+}
+
 /// What an aggregator holds at the moment; JSON text of the reference's `currentAggregation` object, with its name.
 struct aggregation_view {
   std::string name;
@@ -54,6 +70,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(sluice, caf::first_custom_type_id)
   CAF_ADD_TYPE_ID(sluice, (sluice::record_header))
   CAF_ADD_TYPE_ID(sluice, (sluice::topic_partition))
   CAF_ADD_TYPE_ID(sluice, (sluice::partition_list))
+  CAF_ADD_TYPE_ID(sluice, (sluice::record))
   CAF_ADD_TYPE_ID(sluice, (sluice::aggregation_view))
   CAF_ADD_TYPE_ID(sluice, (sluice::aggregation_views))
   // Local only: shared, immutable.
@@ -128,6 +145,9 @@ using aggregator_actor = record_handler_actor::extend<
   caf::reacts_to<atom::tick>,
   // INTERNAL: summaries wait for their transaction.
   caf::reacts_to<atom::commit>>;
+
+/// The PROCESSOR: what users write. The answer is the result, an error means that the record failed; handlers never throw.
+using processor_actor = caf::typed_actor<caf::replies_to<record>::with<std::string>>;
 
 /// The DEAD LETTER office: writes failed records to `<topic>.dlq`, answers once one is acknowledged. Never loses one:
 /// it repeats until the broker takes it.

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import socket
@@ -58,7 +59,6 @@ http {{
 
 def file_limit():
     """As many open files as we may have, for us and those we start: the larger scenarios need them."""
-    import resource
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 20000 if hard == resource.RLIM_INFINITY else min(hard, 20000)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -115,14 +115,15 @@ def measure(tools, scenario, url, pub_url, pid, extra=()):
 
 
 def compare(ours, scenarios, repeats, tools=TOOLS, extra=()):
-    """{scenario: {server: [result of each repeat]}}; `ours` is (name, subscribe URL, publish URL, pid)."""
-    name, url, pub_url, pid = ours
+    """{scenario: {server: [result of each repeat]}}; `ours` are the running servers: (name, subscribe URL, publish
+    URL, pid) each."""
     results = {scenario: {} for scenario in scenarios}
     with tempfile.TemporaryDirectory(prefix="compare-") as work:
         for scenario in scenarios:
             for _ in range(repeats):
                 runs = results[scenario]
-                runs.setdefault(name, []).append(measure(tools, scenario, url, pub_url, pid, extra))
+                for name, url, pub_url, pid in ours:
+                    runs.setdefault(name, []).append(measure(tools, scenario, url, pub_url, pid, extra))
                 for peer, command, peer_url, peer_pub_url in peers(pathlib.Path(work), tools):
                     server = subprocess.Popen([str(x) for x in command], stdin=subprocess.DEVNULL,
                                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -195,7 +196,7 @@ def main():
     extra = (["--body", given.body] if given.body else []) + \
             [x for header in given.header for x in ("-H", header, "--pub-header", header)]
     scenarios = given.scenarios or ["saturate-1k", "saturate-10k", "steady-1k", "steady-10k"]
-    results = compare(("ours", given.url, given.pub_url, given.pid), scenarios, given.repeats, given.tools, extra)
+    results = compare([("ours", given.url, given.pub_url, given.pid)], scenarios, given.repeats, given.tools, extra)
     print(markdown(rows(results)))
 
 

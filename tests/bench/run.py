@@ -33,9 +33,10 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
-from compare import compare, file_limit, load, markdown, medians, rows  # noqa: E402
+from compare import compare, file_limit, load, markdown, measure, medians, rows  # noqa: E402
 from support import (BINARY, ROOT, Broker, Server, Unavailable, clean_environment, end_with_parent, free_port,  # noqa: E402
-                     toml, unique)
+                     run_cli, toml, unique)
+from broker import default_version  # noqa: E402
 
 # What Kafka's own start script gives it; the broker of the tests is set up for a quick start instead.
 JAVA_OPTIONS = ("-Xms1g", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
@@ -254,7 +255,9 @@ def bench_aggregate(broker, folder, given):
     cases = [{"topic": topics[partitions], "partitions": partitions, "batch": batch, "events": events,
               "kafkajs_seconds": given.kafkajs_seconds} for partitions, batch in ((1, 1000), (1, 10), (4, 1000))]
     for case in cases[::2]:  # the broker's code compiled, its files in memory
-        run_inline(broker, folder, {**case, "sink": unique("warm-up")})
+        warm_up = {**case, "sink": unique("warm-up")}
+        create_topic(broker, warm_up["sink"])
+        run_inline(broker, folder, warm_up)
     runners = {"sluice": run_sluice, "inline loop": run_inline}
     if node_packages():
         runners["KafkaJS"] = run_kafkajs
@@ -319,16 +322,19 @@ def gateway(folder, bootstrap=None):
                   args=[] if bootstrap else ["--embedded-broker"])
 
 
-def bench_sse(folder, given):
+def bench_sse(broker, folder, given):
     scenarios = ["quick"] if given.quick else ["saturate-1k", "saturate-10k", "steady-1k"]
-    server = gateway(folder)
-    try:
-        server.start()
-        url = f"http://127.0.0.1:{server.port}/events"
-        say(f"sse: {', '.join(scenarios)}, about {len(scenarios) * given.repeats * 40} s")
-        return compare(("sluice", url, url, server.pid), scenarios, given.repeats, TOOLS)
-    finally:
-        server.stop()
+    ours = []
+    with contextlib.ExitStack() as stack:
+        for name, bootstrap in (("sluice", broker.bootstrap), ("sluice, embedded broker", None)):
+            server = gateway(folder, bootstrap)
+            stack.callback(server.stop)
+            server.start()
+            url = f"http://127.0.0.1:{server.port}/events"
+            measure(TOOLS, "quick", url, url, server.pid)  # warm-up: the first event opens connections to the broker
+            ours.append((name, url, url, server.pid))
+        say(f"sse: {', '.join(scenarios)}, about {len(scenarios) * given.repeats * 50} s")
+        return compare(ours, scenarios, given.repeats, TOOLS)
 
 
 def show_sse(results):
@@ -483,7 +489,8 @@ def machine():
     cpu = re.search(r"model name\s*:\s*(.+)", pathlib.Path("/proc/cpuinfo").read_text())
     memory = int(re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text()).group(1)) / 1048576
     return {"date": f"{datetime.date.today()}", "cores": os.cpu_count(), "cpu": cpu.group(1) if cpu else "unknown",
-            "memory_gib": round(memory), "kernel": platform.release(), "load_before": os.getloadavg()[0]}
+            "memory_gib": round(memory), "kernel": platform.release(), "load_before": os.getloadavg()[0],
+            "sluice": run_cli("version").stdout.split()[-1], "kafka": default_version()}
 
 
 def show_goals(goals):
@@ -528,15 +535,12 @@ def main():
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         if given.out:
             stack.callback(lambda: given.out.write_text(json.dumps(results, indent=1) + "\n"))
-        broker = None
-        if set(only) - {"sse"}:
-            try:
-                broker = stack.enter_context(Broker(partitions=1, java_options=JAVA_OPTIONS))
-            except Unavailable as reason:
-                say(f"only the embedded broker can be used, so only sse is measured: {reason}")
-                only = ("sse",) if "sse" in only else ()
-        print(f"{here['date']}, {here['cores']} cores ({here['cpu']}), {here['memory_gib']} GiB, Linux {here['kernel']}; "
-              f"medians of {given.repeats}", flush=True)
+        try:
+            broker = stack.enter_context(Broker(partitions=1, java_options=JAVA_OPTIONS))
+        except Unavailable as reason:
+            sys.exit(f"nothing can be measured without a real Kafka: {reason}")
+        print(f"{here['date']}, sluice {here['sluice']}, Apache Kafka {here['kafka']}; {here['cores']} cores "
+              f"({here['cpu']}), {here['memory_gib']} GiB; medians of {given.repeats}", flush=True)
         if "start" in only:
             results["start"] = bench_start(broker, folder, given)
             goals += show_start(results["start"])
@@ -547,9 +551,7 @@ def main():
             results["aggregate"] = bench_aggregate(broker, folder, given)
             goals += show_aggregate(results["aggregate"])
         if "sse" in only:
-            if broker:
-                broker.stop()  # it would take part of the CPU
-            results["sse"] = bench_sse(folder, given)
+            results["sse"] = bench_sse(broker, folder, given)
             goals += show_sse(results["sse"])
     show_goals(goals)
     return 0

@@ -8,7 +8,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -23,6 +22,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -966,6 +966,7 @@ int main(int argc, char** argv) {
   u64 conn = T(&WStats::connected);
   double span = d1 && t_last > t1 ? double(t_last - t1) / 1e9 : wall, scpu = p2.cpu - p1.cpu;
   using L = unsigned long long;
+  u64 expected = P.sent * live0;
   printf("{\"label\":%s,\"clients\":%d,\"connected\":%llu,\"failed\":%llu,\"refused\":%llu,\"timeout\":%llu,\"reset\":%"
          "llu,\"bad_status\":%llu,\"ramp_s\":%.2f,\"connect_p50_us\":%.0f,\"connect_p99_us\":%.0f,\n",
          json_str(O.label).c_str(), O.n, L(conn), T(&WStats::failed), T(&WStats::c_refused), T(&WStats::c_timeout),
@@ -973,8 +974,8 @@ int main(int argc, char** argv) {
   printf(" \"live_start\":%llu,\"live_end\":%llu,\"closed\":%llu,\"events_before\":%llu,\"events\":%llu,\"events_"
          "expected\":%llu,\"deliveries_per_s\":%.0f,\"span_s\":%.3f,\"events_at_pub_end\":%llu,\"drain_s\":%.2f,"
          "\"bytes\":%llu,\n",
-         L(live0), L(live1), T(&WStats::closed), L(d0), L(d1), L(P.sent * live0), double(d1) / span, span, L(d_pub),
-         drained, T(&WStats::bytes));
+         L(live0), L(live1), T(&WStats::closed), L(d0), L(d1), L(expected), double(d1) / span, span, L(d_pub), drained,
+         T(&WStats::bytes));
   printf(" \"lat_us\":{\"n\":%llu,\"p50\":%.0f,\"p90\":%.0f,\"p99\":%.0f,\"p99.9\":%.0f,\"max\":%.0f,\"mean\":%.0f},\n",
          L(lat.n), lat.q(.5), lat.q(.9), lat.q(.99), lat.q(.999), double(lat.max) / 1e3,
          lat.n ? double(lat.sum) / double(lat.n) / 1e3 : 0.0);

@@ -463,7 +463,7 @@ def consume(bootstrap, topic, committed=True):
     isolation = "read_committed" if committed else "read_uncommitted"
     try:
         out = kcat("-C", "-e", "-q", "-J", "-b", bootstrap, "-t", topic, "-o", "beginning", "-X",
-                   f"isolation.level={isolation}")
+                   f"isolation.level={isolation}", "-X", "fetch.wait.max.ms=20")
     except AssertionError as error:
         if "Unknown topic or partition" in str(error):
             return []

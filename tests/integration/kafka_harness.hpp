@@ -1,6 +1,7 @@
 /// What the Kafka integration tests share: names, settings, a thread of a consumer's life, records written.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -10,6 +11,8 @@
 #include <mutex>
 #include <random>
 #include <thread>
+
+#include <caf/test/unit_test.hpp>
 
 #include "kafka/kafka.hpp"
 
@@ -207,6 +210,61 @@ private:
   std::vector<topic_partition> owned_;
   std::vector<batch_ptr> batches_;
   std::thread thread_;
+};
+
+inline bool always() {
+  return true;
+}
+
+inline std::vector<std::string> sorted(std::vector<std::string> values) {
+  std::sort(values.begin(), values.end());
+  return values;
+}
+
+/// A broker and a topic of this test's own.
+struct fixture {
+  fixture() {
+    if (const char* given = std::getenv("SLUICE_TEST_KAFKA"))
+      brokers = given;
+    if (brokers.empty())
+      return;
+    cfg = config_for(brokers);
+    admin = make_admin(cfg, book().sink());
+    sink = make_sink(cfg, book().sink());
+    sink->on_ready([] {});
+  }
+  /// Says why and returns false where there is no broker.
+  bool skipped() const {
+    if (!brokers.empty())
+      return false;
+    std::cerr << "SKIPPED: SLUICE_TEST_KAFKA=host:port is not set" << std::endl;
+    if (std::getenv("CI") != nullptr)
+      CAF_FAIL("a skip is a failure in CI");
+    return true;
+  }
+  std::string topic(int32_t partitions, bool compacted = false) {
+    auto name = fresh("t");
+    auto error = admin->create({{name, partitions, compacted}});
+    CAF_REQUIRE_EQUAL(describe(error), "no error");
+    return name;
+  }
+  std::shared_ptr<record_source> member(const std::string& group, const std::string& topic) {
+    return make_group_source(cfg, group, {topic}, book().sink());
+  }
+  std::vector<delivery> write(const std::vector<outgoing_record>& records) {
+    return sluice::kafka::testing::write(*sink, records);
+  }
+  /// What a new member of a new group finds.
+  std::vector<std::string> committed_values(const std::string& topic, std::size_t expected) {
+    reader all{member(fresh("g"), topic)};
+    eventually([&] { return all.count() >= expected; });
+    std::this_thread::sleep_for(300ms); // for what should not come
+    return all.values();
+  }
+  std::string brokers;
+  kafka_config cfg;
+  std::unique_ptr<cluster_admin> admin;
+  std::unique_ptr<record_sink> sink;
 };
 
 } // namespace sluice::kafka::testing

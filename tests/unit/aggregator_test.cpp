@@ -89,14 +89,14 @@ struct fixture : actor_fixture {
     consume_messages();
   }
   transactions_state& committed() {
-    return deref<steered_transactor::stateful_base<transactions_state>>(transactions).state;
+    return deref<stateful<steered_transactor, transactions_state>>(transactions).state;
   }
-  letters_state& buried() { return deref<dead_letter_actor::stateful_base<letters_state>>(letters->get()).state; }
+  letters_state& buried() { return deref<stateful<dead_letter_actor, letters_state>>(letters->get()).state; }
   void acknowledge(uint64_t index) {
     self->send(transactions, atom::retry_v, index);
     consume_messages();
   }
-  consumer_state& reader() { return deref<kafka_consumer_actor::stateful_base<consumer_state>>(consumer).state; }
+  consumer_state& reader() { return deref<stateful<kafka_consumer_actor, consumer_state>>(consumer).state; }
 };
 
 } // namespace

@@ -101,7 +101,7 @@ struct fixture : actor_fixture {
     consume_messages();
   }
   handler_state& seen() {
-    return deref<steered_handler::stateful_base<handler_state>>(handler).state;
+    return deref<stateful<steered_handler, handler_state>>(handler).state;
   }
   outgoing_ptr records(size_t n) {
     auto all = std::make_shared<std::vector<outgoing_record>>(n);

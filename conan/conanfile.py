@@ -1,0 +1,109 @@
+"""sluice as a Conan 2 package: the static libraries with their CMake package and, on request, the program.
+
+    conan create conan --profile:all conan/profiles/conancenter --build=missing    libraries from ConanCenter
+    conan create conan --profile:all conan/profiles/debian12                       Debian 12's own libraries
+"""
+
+import os
+import re
+
+from conan import ConanFile
+from conan.tools.build import check_min_cppstd
+from conan.tools.cmake import CMake, CMakeDeps, CMakeToolchain, cmake_layout
+from conan.tools.files import copy, load
+
+required_conan_version = ">=2.4"
+
+
+class SluiceConan(ConanFile):
+    name = "sluice"
+    description = "Event gateway for Kafka: HTTP in, aggregated exactly once, out as server-sent events"
+    license = "BSD-3-Clause"
+    topics = ("kafka", "actors", "server-sent-events", "stream-processing")
+    package_type = "static-library"
+    settings = "os", "arch", "compiler", "build_type"
+    options = {"program": [True, False]}
+    default_options = {
+        "program": True,
+        "caf/*:with_openssl": False,
+        "librdkafka/*:ssl": True,  # also what SCRAM needs
+        "librdkafka/*:zlib": True,
+        "librdkafka/*:zstd": True,
+        "prometheus-cpp/*:with_pull": False,
+        "prometheus-cpp/*:with_push": False,
+        "prometheus-cpp/*:with_compression": False,
+    }
+
+    @property
+    def _root(self):
+        return os.path.join(self.recipe_folder, os.pardir)
+
+    def set_version(self):
+        self.version = re.search(r"project\(sluice VERSION ([0-9.]+)", load(self, os.path.join(self._root, "CMakeLists.txt")))[1]
+
+    def export_sources(self):
+        for pattern in ("CMakeLists.txt", "LICENSE", "cmake/*", "src/*", "actors/*", "docs/openapi.yaml"):
+            copy(self, pattern, src=self._root, dst=self.export_sources_folder)
+
+    def requirements(self):
+        # CAF: later releases than 0.18 have another interface.
+        self.requires("caf/0.18.6", transitive_headers=True)
+        self.requires("librdkafka/2.13.0")
+        self.requires("simdjson/3.13.0")
+        self.requires("prometheus-cpp/1.3.0")
+        self.requires("fmt/10.2.1", force=True)  # RESTinio and spdlog ask for different ones
+        # Only headers, and in no public one; but the installed CMake package looks for them.
+        self.requires("restinio/0.6.19", transitive_headers=True)
+        self.requires("nlohmann_json/3.11.3", transitive_headers=True)
+        # Only the program has these. toml11: the code is written for 3.x.
+        self.requires("spdlog/1.14.1", visible=False)
+        self.requires("cli11/2.4.2", visible=False)
+        self.requires("toml11/3.8.1", visible=False)
+
+    def validate(self):
+        check_min_cppstd(self, "20")
+
+    def layout(self):
+        self.folders.root = os.pardir
+        cmake_layout(self, build_folder="build/conan")
+
+    def generate(self):
+        toolchain = CMakeToolchain(self)
+        toolchain.user_presets_path = False  # the project has its own presets
+        toolchain.cache_variables["SLUICE_TESTS"] = False
+        toolchain.generate()
+        CMakeDeps(self).generate()
+
+    def build(self):
+        cmake = CMake(self)
+        cmake.configure()
+        cmake.build(target=None if self.options.program else "sluice_app")
+
+    def package(self):
+        copy(self, "LICENSE", src=self.source_folder, dst=os.path.join(self.package_folder, "licenses"))
+        cmake = CMake(self)
+        cmake.install(component="library")
+        if self.options.program:
+            cmake.install(component="program")
+
+    def package_info(self):
+        # CMake users get the project's own package: it finds Conan's libraries and the system's alike.
+        self.cpp_info.set_property("cmake_find_mode", "none")
+        self.cpp_info.set_property("cmake_file_name", "sluice")
+        self.cpp_info.set_property("cmake_target_name", "sluice::sluice")
+        self.cpp_info.builddirs = [os.path.join("lib", "cmake", "sluice")]
+        # The same for all other generators.
+        rooms = {
+            "core": ["caf::caf_core"],
+            "actors": ["core", "simdjson::simdjson"],
+            "kafka": ["core", "librdkafka::rdkafka"],
+            "http": ["core", "restinio::restinio", "fmt::fmt", "nlohmann_json::nlohmann_json"],
+            "sluice": ["core", "actors", "kafka", "http", "prometheus-cpp::prometheus-cpp-core"],
+        }
+        for name, requires in rooms.items():
+            room = self.cpp_info.components[name]
+            room.set_property("cmake_target_name", f"sluice::{name}")
+            room.libs = ["sluice_app" if name == "sluice" else f"sluice_{name}"]
+            room.requires = requires
+        if self.settings.os == "Linux":
+            self.cpp_info.components["core"].system_libs = ["pthread"]
