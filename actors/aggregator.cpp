@@ -97,12 +97,15 @@ void aggregator_state::begin(const partition_list& partitions, const std::vector
 }
 
 void aggregator_state::revoke(revocation what) {
-  if (what.lost) { // no longer ours: what waits for a commit would be refused
+  // Partitions that are lost may be read by someone else already: what is not committed by now must not be any more.
+  if (what.lost && (committing || windows->pending() > 0)) {
+    fail(make_failure(ec::fenced, "partitions were lost with summaries not committed"));
+    return;
+  }
+  if (what.lost) {
     for (const auto& partition : what.partitions)
       windows->revoke(partition);
     what.promise.deliver(atom::done_v);
-    if (windows->pending() > 0) // its offsets were lost with the partitions
-      fail(make_failure(ec::fenced, "partitions were lost with summaries not committed"));
     return;
   }
   revocations.push_back(std::move(what));

@@ -82,6 +82,12 @@ client::client(rd_kafka_type_t type, conf_handle conf, log_sink log, client_call
 }
 
 client::~client() {
+  if (abandoned_) {
+    std::lock_guard guard{context_->mutex};
+    context_->log = nullptr;
+    static_cast<void>(new std::shared_ptr<context>(context_)); // librdkafka's threads still use it
+    return;
+  }
   // An answer that a hung broker owes may hold librdkafka's threads for the whole request timeout: nobody waits for it.
   std::promise<void> ended;
   auto end = ended.get_future();

@@ -30,6 +30,9 @@ public:
   client& operator=(const client&) = delete;
 
   rd_kafka_t* get() const noexcept { return rk_; }
+  /// The destructor will leave librdkafka's handle alone: where destroying it would end the process. It costs a few threads and
+  /// some memory until the process ends.
+  void abandon() noexcept { abandoned_ = true; }
   /// Any thread. Levels are syslog's.
   void log(int level, const std::string& component, const std::string& text) const;
   /// The most telling error since `forget_error`, e.g. "…: Connect to … failed: Connection refused"; "" = none. Known
@@ -43,6 +46,7 @@ private:
   struct context; // outlives this object where threads are left behind
   std::shared_ptr<context> context_;
   rd_kafka_t* rk_ = nullptr;
+  bool abandoned_ = false;
 };
 
 /// Our code for librdkafka's.

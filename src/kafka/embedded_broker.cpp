@@ -40,7 +40,8 @@ const std::string& embedded_broker::bootstrap() const noexcept {
 }
 
 std::map<std::string, std::string> embedded_broker::client_properties() {
-  return {{"session.timeout.ms", "4000"}, {"heartbeat.interval.ms", "500"}};
+  // The mock cluster does not end a waiting fetch when something is produced.
+  return {{"session.timeout.ms", "4000"}, {"heartbeat.interval.ms", "500"}, {"fetch.wait.max.ms", "10"}};
 }
 
 } // namespace sluice::kafka

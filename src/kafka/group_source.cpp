@@ -31,6 +31,10 @@ group_source::~group_source() {
       apply_unassign(to_list(revoked->partitions).get());
   }
   close();
+  // Before 2.3.0 librdkafka fails an assertion when a member is destroyed between joining its group and its first assignment
+  // (librdkafka issue 4381).
+  if (!was_assigned_ && rd_kafka_version() < 0x020300ff)
+    kafka().abandon();
 }
 
 void group_source::on_rebalance(rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t* list) {
@@ -40,6 +44,7 @@ void group_source::on_rebalance(rd_kafka_resp_err_t code, rd_kafka_topic_partiti
     rd_kafka_assign(kafka().get(), nullptr);
     return;
   }
+  was_assigned_ = was_assigned_ || given;
   auto partitions = from_list(*list);
   const bool lost = !given && rd_kafka_assignment_lost(kafka().get()) != 0;
   if (lost)

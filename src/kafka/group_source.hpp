@@ -32,6 +32,7 @@ private:
   uint64_t last_tenure_ = 0;
   /// The group event that still waits for its `assign` or `unassign`.
   std::optional<source_event> awaited_;
+  bool was_assigned_ = false;
 };
 
 } // namespace sluice::kafka

@@ -34,7 +34,8 @@ std::unique_ptr<transaction_log> make_transaction_log(const kafka_config& cfg, c
 std::unique_ptr<cluster_admin> make_admin(const kafka_config& cfg, log_sink log);
 
 /// librdkafka's mock cluster: an in-memory broker on loopback that other processes can use too.
-/// For demonstrations and development: about 5 MiB a partition are kept, CreateTopics and group listing are missing.
+/// For demonstrations and development: about 5 MiB a partition are kept, CreateTopics and group listing are missing, offsets
+/// committed in transactions are forgotten and records of aborted ones may be seen.
 class embedded_broker {
 public:
   /// Starts listening and creates `topics` with `partitions` each.
@@ -43,7 +44,8 @@ public:
   embedded_broker(const embedded_broker&) = delete;
   embedded_broker& operator=(const embedded_broker&) = delete;
   const std::string& bootstrap() const noexcept; ///< "127.0.0.1:port"
-  /// What a client needs for quick group joins here: session.timeout.ms=4000, heartbeat.interval.ms=500.
+  /// What a client needs for quick group joins and fetches here: session.timeout.ms=4000, heartbeat.interval.ms=500,
+  /// fetch.wait.max.ms=10.
   static std::map<std::string, std::string> client_properties();
 
 private:

@@ -399,7 +399,7 @@ def test_an_unreachable_broker_address_is_shown_in_the_status(sluice):
 
 def sasl(broker, mechanism, password):
     return {"brokers": broker.sasl_bootstrap, "groupId": unique("group"), "securityProtocol": "SASL_PLAINTEXT",
-            "saslMechanism": mechanism, "saslUsername": SASL_USER, "saslPassword": password}
+            "saslMechanism": mechanism, "saslUsername": SASL_USER, "saslPassword": password, "deliveryTimeout": 3000}
 
 
 def sasl_server(sluice, broker, mechanism, password, **more):

@@ -229,7 +229,8 @@ def test_events_and_summaries_are_live_with_ids(sluice, kafka):
         summary = stream.wait_summary()
         check_summary(summary)
         assert summary["statistics"]["sumOfValues"] == 6
-        assert [one.json() for one in stream.events if one.json().get("payload", {}).get("times") in (1, 2)] == sent
+        shown = [one.json() for one in stream.events if one.json().get("payload", {}).get("times") in (1, 2)]
+        assert sorted(shown, key=str) == sorted(sent, key=str)
         assert all(one.name == "message" for one in stream.events[1:])
         cursors = [one.id for one in stream.events]
         assert all(cursors) and len(set(cursors)) == len(cursors)
