@@ -52,7 +52,8 @@ aggregation::aggregation(const aggregation_config& cfg) : cfg_(cfg), reader_(cfg
   // nop
 }
 
-// -- partitions ---------------------------------------------------------------------------------------------------------
+// -- partitions
+// ---------------------------------------------------------------------------------------------------------
 
 size_t aggregation::find(const std::string& topic, int32_t partition) const {
   for (size_t i = 0; i < sources_.size(); ++i)
@@ -107,7 +108,8 @@ void aggregation::revoke(const topic_partition& where) {
   src.covered.clear();
 }
 
-// -- counting -----------------------------------------------------------------------------------------------------------
+// -- counting
+// -----------------------------------------------------------------------------------------------------------
 
 aggregation::window& aggregation::window_of(std::string_view key, const moment& at) {
   last_key_.assign(key);
@@ -203,8 +205,8 @@ void aggregation::close(window_iterator which, const moment& at) {
       known.last = part.last;
       known.dirty = true;
     }
-    covers += (covers.empty() ? "" : ",") + src.topic + "/" + std::to_string(src.partition) + ":"
-              + std::to_string(part.first) + "-" + std::to_string(part.last);
+    covers += (covers.empty() ? "" : ",") + src.topic + "/" + std::to_string(src.partition) + ":" +
+              std::to_string(part.first) + "-" + std::to_string(part.last);
   }
   outgoing_record record;
   record.topic = cfg_.sink;
@@ -216,7 +218,8 @@ void aggregation::close(window_iterator which, const moment& at) {
   windows_.erase(which);
 }
 
-// -- committing ---------------------------------------------------------------------------------------------------------
+// -- committing
+// ---------------------------------------------------------------------------------------------------------
 
 int64_t aggregation::committable(size_t index) const {
   const auto& src = sources_[index];
@@ -235,8 +238,8 @@ bool aggregation::worth_committing() const {
     return true;
   // Without open windows only dead letters and skipped records move offsets.
   return windows_.empty() && std::any_of(sources_.begin(), sources_.end(), [](const source& src) {
-           return src.active && src.position > src.committed && (src.dead.empty() || *src.dead.begin() > src.committed)
-                  && src.position >= 0;
+           return src.active && src.position > src.committed &&
+                  (src.dead.empty() || *src.dead.begin() > src.committed) && src.position >= 0;
          });
 }
 
@@ -278,7 +281,8 @@ aggregation::commitment aggregation::take() {
   return all;
 }
 
-// -- texts --------------------------------------------------------------------------------------------------------------
+// -- texts
+// --------------------------------------------------------------------------------------------------------------
 
 std::string aggregation::summary(const window& which, const event_sums& total, const moment& at) {
   if (at.unix_ms == last_summary_ms_) {
@@ -296,8 +300,9 @@ std::string aggregation::summary(const window& which, const event_sums& total, c
     out += ",\"key\":";
     append_string(out, which.key);
   }
-  out += ",\"aggregationPeriod\":{\"start\":" + std::to_string(which.opened_ms) + ",\"end\":" + std::to_string(at.unix_ms)
-         + ",\"durationMs\":" + std::to_string(at.unix_ms - which.opened_ms) + "},\"statistics\":{";
+  out += ",\"aggregationPeriod\":{\"start\":" + std::to_string(which.opened_ms) +
+         ",\"end\":" + std::to_string(at.unix_ms) + ",\"durationMs\":" + std::to_string(at.unix_ms - which.opened_ms) +
+         "},\"statistics\":{";
   append_sums(out, total, true);
   out += "},\"eventSample\":[";
   const char* comma = "";

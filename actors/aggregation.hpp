@@ -33,11 +33,11 @@ struct event_sums {
 
 /// Counts events into windows and says, at any moment, which summaries are due and which offsets they allow to commit.
 ///
-/// What makes it exact: an offset is committable only when its event is in a closed window (or is a dead letter that the
-/// broker has), so what is committed together with the summaries is covered by them, and the open windows are rebuilt by
-/// reading on from there. With a key pointer windows close in any order; an event behind the committable offset may then
-/// be covered already. For those, marks ("of this key all up to offset n is covered") go into a compacted topic, in the same
-/// transaction, and are read back before a partition is read again.
+/// What makes it exact: an offset is committable only when its event is in a closed window (or is a dead letter that
+/// the broker has), so what is committed together with the summaries is covered by them, and the open windows are
+/// rebuilt by reading on from there. With a key pointer windows close in any order; an event behind the committable
+/// offset may then be covered already. For those, marks ("of this key all up to offset n is covered") go into a
+/// compacted topic, in the same transaction, and are read back before a partition is read again.
 class aggregation {
 public:
   using time_point = std::chrono::steady_clock::time_point;
@@ -47,14 +47,15 @@ public:
   };
   explicit aggregation(const aggregation_config& cfg);
 
-  // -- in ---------------------------------------------------------------------------------------------------------------
+  // -- in
+  // ---------------------------------------------------------------------------------------------------------------
 
   /// A partition comes; `marks` are the covered topic's records (of all partitions; others are ignored).
   void assign(const topic_partition& partition, const std::vector<outgoing_record>& marks);
   /// A partition goes: its share of the open windows goes with it (its next owner reads it anew).
   void revoke(const topic_partition& partition);
-  /// Counts a batch; returns the indexes of the records that cannot be read and why. Such a record holds its offset back
-  /// until `dead_letter_kept`.
+  /// Counts a batch; returns the indexes of the records that cannot be read and why. Such a record holds its offset
+  /// back until `dead_letter_kept`.
   struct failure {
     size_t index = 0;
     std::string reason;
@@ -65,7 +66,8 @@ public:
   /// Closes all windows that are due.
   void close_due(const moment& at);
 
-  // -- out --------------------------------------------------------------------------------------------------------------
+  // -- out
+  // --------------------------------------------------------------------------------------------------------------
 
   /// When the oldest window is due.
   std::optional<time_point> next_due() const;

@@ -58,36 +58,36 @@ void aggregator_state::bury(const batch_ptr& batch, const aggregation::failure& 
   letter->first_failure_ms = letter->last_failure_ms = now().unix_ms;
   ++burials;
   self->request(dead_letters->get(), burial_timeout, failed_ptr{letter})
-    .then(
-      [this, where = topic_partition{letter->topic, letter->partition, letter->offset}](atom::done) {
-        --burials;
-        windows->dead_letter_kept(where);
-        give_credit();
-        schedule();
-      },
-      [this](const caf::error& error) { fail(error); });
+      .then(
+          [this, where = topic_partition{letter->topic, letter->partition, letter->offset}](atom::done) {
+            --burials;
+            windows->dead_letter_kept(where);
+            give_credit();
+            schedule();
+          },
+          [this](const caf::error& error) { fail(error); });
 }
 
 caf::result<partition_list> aggregator_state::assign(const partition_list& partitions) {
   auto promise = self->make_response_promise<partition_list>();
   auto failed = [this](const caf::error& error) { fail(error); };
   self->request(transactions, transaction_timeout, atom::start_v)
-    .then(
-      [this, promise, partitions, failed](atom::done) mutable {
-        if (cfg.key_pointer.empty()) {
-          begin(partitions, {});
-          promise.deliver(partitions);
-          return;
-        }
-        self->request(transactions, transaction_timeout, atom::restore_v, covered_topic_of(cfg), int32_t{0})
-          .then(
-            [this, promise, partitions](const outgoing_ptr& marks) mutable {
-              begin(partitions, *marks);
+      .then(
+          [this, promise, partitions, failed](atom::done) mutable {
+            if (cfg.key_pointer.empty()) {
+              begin(partitions, {});
               promise.deliver(partitions);
-            },
-            failed);
-      },
-      failed);
+              return;
+            }
+            self->request(transactions, transaction_timeout, atom::restore_v, covered_topic_of(cfg), int32_t{0})
+                .then(
+                    [this, promise, partitions](const outgoing_ptr& marks) mutable {
+                      begin(partitions, *marks);
+                      promise.deliver(partitions);
+                    },
+                    failed);
+          },
+          failed);
   return promise;
 }
 
@@ -136,14 +136,14 @@ void aggregator_state::commit() {
   what->records = std::move(all.records);
   what->next_offsets = std::move(all.next_offsets);
   self->request(transactions, transaction_timeout, transaction_ptr{std::move(what)})
-    .then(
-      [this, summaries = all.summaries](atom::done) {
-        committing = false;
-        counters->transactions.add();
-        counters->summaries.add(summaries);
-        committed();
-      },
-      [this](const caf::error& error) { fail(error); });
+      .then(
+          [this, summaries = all.summaries](atom::done) {
+            committing = false;
+            counters->transactions.add();
+            counters->summaries.add(summaries);
+            committed();
+          },
+          [this](const caf::error& error) { fail(error); });
 }
 
 void aggregator_state::committed() {
@@ -180,7 +180,8 @@ void aggregator_state::arm_due_timer() {
 }
 
 void aggregator_state::fail(const caf::error& error) {
-  log(log_level::error, name, "starts anew from its last commit", {{"aggregation", cfg.name}, {"cause", describe(error)}});
+  log(log_level::error, name, "starts anew from its last commit",
+      {{"aggregation", cfg.name}, {"cause", describe(error)}});
   self->quit(error);
 }
 
@@ -195,30 +196,33 @@ aggregator_actor::behavior_type aggregator(aggregator_state::self_pointer self, 
   st.counters = counters;
   st.started = self->clock().now();
   st.started_unix_ms =
-    std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count();
   log_crashes(self, st.name);
   self->link_to(st.transactions);
   return {
-    [self](const batch_ptr& batch) { self->state.count(batch); },
-    [self](atom::assigned, const partition_list& partitions) { return self->state.assign(partitions); },
-    [self](atom::revoked, const partition_list& partitions, bool lost) -> caf::result<atom::done> {
-      auto promise = self->make_response_promise<atom::done>();
-      self->state.revoke({partitions, lost, promise});
-      return promise;
-    },
-    [self](atom::state) { return aggregation_view{self->state.cfg.name, self->state.windows->view()}; },
-    [self](atom::tick) {
-      auto& st = self->state;
-      st.timer.reset();
-      st.windows->close_due(st.now());
-      st.counters->windows_open.set(st.windows->open_windows());
-      st.schedule();
-      st.arm_due_timer();
-    },
-    [self](atom::commit) {
-      self->state.commit_armed = false;
-      self->state.commit();
-    },
+      [self](const batch_ptr& batch) { self->state.count(batch); },
+      [self](atom::assigned, const partition_list& partitions) { return self->state.assign(partitions); },
+      [self](atom::revoked, const partition_list& partitions, bool lost) -> caf::result<atom::done> {
+        auto promise = self->make_response_promise<atom::done>();
+        self->state.revoke({partitions, lost, promise});
+        return promise;
+      },
+      [self](atom::state) {
+        return aggregation_view{self->state.cfg.name, self->state.windows->view()};
+      },
+      [self](atom::tick) {
+        auto& st = self->state;
+        st.timer.reset();
+        st.windows->close_due(st.now());
+        st.counters->windows_open.set(st.windows->open_windows());
+        st.schedule();
+        st.arm_due_timer();
+      },
+      [self](atom::commit) {
+        self->state.commit_armed = false;
+        self->state.commit();
+      },
   };
 }
 

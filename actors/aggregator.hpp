@@ -57,8 +57,8 @@ struct aggregator_state {
   static inline const char* name = "aggregator";
 };
 
-/// Counts events into windows and publishes each closed one's summary exactly once, by `transactions`. What it cannot read
-/// goes to `dead_letters`. Any error of a transaction ends the actor: its successor begins at the last commit.
+/// Counts events into windows and publishes each closed one's summary exactly once, by `transactions`. What it cannot
+/// read goes to `dead_letters`. Any error of a transaction ends the actor: its successor begins at the last commit.
 /// `counters` must outlive it.
 aggregator_actor::behavior_type aggregator(aggregator_state::self_pointer self, aggregation_config cfg,
                                            transactor_actor transactions,

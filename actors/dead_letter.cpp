@@ -38,19 +38,19 @@ void dead_letter_state::attempt(uint64_t id) {
   auto& one = letters.at(id);
   ++one.attempts;
   self->request(producer->get(), answer_timeout, one.record)
-    .then(
-      [this, id](const deliveries& results) {
-        const auto& result = results->front();
-        if (result.error != ec::no_error) {
-          repeat(id, to_string(result.error) + ": " + result.reason);
-          return;
-        }
-        counters->dead_letters.add();
-        auto it = letters.find(id);
-        it->second.promise.deliver(atom::done_v);
-        letters.erase(it);
-      },
-      [this, id](const caf::error& error) { repeat(id, describe(error)); });
+      .then(
+          [this, id](const deliveries& results) {
+            const auto& result = results->front();
+            if (result.error != ec::no_error) {
+              repeat(id, to_string(result.error) + ": " + result.reason);
+              return;
+            }
+            counters->dead_letters.add();
+            auto it = letters.find(id);
+            it->second.promise.deliver(atom::done_v);
+            letters.erase(it);
+          },
+          [this, id](const caf::error& error) { repeat(id, describe(error)); });
 }
 
 void dead_letter_state::repeat(uint64_t id, const std::string& reason) {
@@ -68,23 +68,27 @@ dead_letter_actor::behavior_type dead_letter(dead_letter_state::self_pointer sel
   log_crashes(self, st.name);
   self->set_exit_handler([self](const caf::exit_msg& exit) { // 0.17 breaks no promise by itself
     for (auto& [id, one] : self->state.letters)
-      one.promise.deliver(make_failure(ec::shutting_down, "the dead letter was not written; its record will be read again"));
+      one.promise.deliver(
+          make_failure(ec::shutting_down, "the dead letter was not written; its record will be read again"));
     self->quit(exit.reason);
   });
   return {
-    [self](const failed_ptr& failed) -> caf::result<atom::done> {
-      auto& st = self->state;
-      log(log_level::warn, st.name, "record goes to its dead-letter topic",
-          {{"topic", failed->topic}, {"partition", std::to_string(failed->partition)},
-           {"offset", std::to_string(failed->offset)}, {"processor", failed->processor},
-           {"error", to_string(failed->error)}, {"cause", failed->reason}});
-      auto id = st.next_id++;
-      auto promise = self->make_response_promise<atom::done>();
-      st.letters[id] = {std::make_shared<std::vector<outgoing_record>>(1, make_dead_letter(*failed)), promise, 0};
-      st.attempt(id);
-      return promise;
-    },
-    [self](atom::retry, uint64_t id) { self->state.attempt(id); },
+      [self](const failed_ptr& failed) -> caf::result<atom::done> {
+        auto& st = self->state;
+        log(log_level::warn, st.name, "record goes to its dead-letter topic",
+            {{"topic", failed->topic},
+             {"partition", std::to_string(failed->partition)},
+             {"offset", std::to_string(failed->offset)},
+             {"processor", failed->processor},
+             {"error", to_string(failed->error)},
+             {"cause", failed->reason}});
+        auto id = st.next_id++;
+        auto promise = self->make_response_promise<atom::done>();
+        st.letters[id] = {std::make_shared<std::vector<outgoing_record>>(1, make_dead_letter(*failed)), promise, 0};
+        st.attempt(id);
+        return promise;
+      },
+      [self](atom::retry, uint64_t id) { self->state.attempt(id); },
   };
 }
 

@@ -14,8 +14,8 @@
 
 namespace sluice {
 
-/// The record for `<topic>.dlq`: key, value and headers as they were, plus the `sluice-dlq-*` headers that say where it came
-/// from and why it is here.
+/// The record for `<topic>.dlq`: key, value and headers as they were, plus the `sluice-dlq-*` headers that say where it
+/// came from and why it is here.
 outgoing_record make_dead_letter(const failed_record& failed);
 
 struct dead_letter_state {

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstring>
 
+#include <nlohmann/json.hpp>
 #include <simdjson.h>
 
 namespace sluice {
@@ -34,7 +35,8 @@ bool walk(simdjson::dom::element& at, const tokens& path) {
     } else if (at.is_array()) {
       size_t index = 0;
       auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
-      if (error != std::errc{} || end != part.data() + part.size() || at.get_array().at(index).get(next) != simdjson::SUCCESS)
+      if (error != std::errc{} || end != part.data() + part.size() ||
+          at.get_array().at(index).get(next) != simdjson::SUCCESS)
         return false;
     } else {
       return false;
@@ -53,16 +55,25 @@ struct event_reader::impl {
   bool keyed = false;
   std::string key_text;
 
+  // Integers beyond 64 bits are valid JSON that simdjson refuses; written anew they are floating point.
   bool parse(std::string_view text, simdjson::dom::element& root) {
+    auto error = parse_once(text, root);
+    if (error != simdjson::NUMBER_ERROR && error != simdjson::BIGINT_ERROR)
+      return error == simdjson::SUCCESS;
+    auto document = nlohmann::json::parse(text, nullptr, false);
+    return !document.is_discarded() && parse_once(document.dump(), root) == simdjson::SUCCESS;
+  }
+
+  simdjson::error_code parse_once(std::string_view text, simdjson::dom::element& root) {
     if (padded.size() < text.size() + simdjson::SIMDJSON_PADDING)
       padded.resize(2 * text.size() + simdjson::SIMDJSON_PADDING);
     std::memcpy(padded.data(), text.data(), text.size());
-    return parser.parse(padded.data(), text.size(), false).get(root) == simdjson::SUCCESS;
+    return parser.parse(padded.data(), text.size(), false).get(root);
   }
 };
 
 event_reader::event_reader(const std::string& value_pointer, const std::string& key_pointer)
-  : impl_(std::make_unique<impl>()) {
+    : impl_(std::make_unique<impl>()) {
   impl_->value = split(value_pointer);
   impl_->key = split(key_pointer);
   impl_->keyed = !key_pointer.empty();

@@ -17,8 +17,8 @@ public:
   event_reader(event_reader&&) noexcept;
   event_reader& operator=(event_reader&&) noexcept;
 
-  /// Reads `text`. On success `value` and `key` are set; `key` is valid until the next call. Otherwise the answer says, for
-  /// people, what is wrong. Strings are taken as keys as they are, numbers and booleans as their JSON text.
+  /// Reads `text`. On success `value` and `key` are set; `key` is valid until the next call. Otherwise the answer says,
+  /// for people, what is wrong. Strings are taken as keys as they are, numbers and booleans as their JSON text.
   const char* read(std::string_view text, double& value, std::string_view& key);
   /// Whether `text` is one valid JSON document.
   bool valid(std::string_view text);

@@ -47,8 +47,8 @@ kafka_admin_actor::behavior_type kafka_admin(kafka_admin_state::self_pointer sel
   log_crashes(self, st.name);
   self->send(self, atom::tick_v);
   return {
-    [self](atom::state) { return self->state.view; },
-    [self](atom::tick) { self->state.look(); },
+      [self](atom::state) { return self->state.view; },
+      [self](atom::tick) { self->state.look(); },
   };
 }
 

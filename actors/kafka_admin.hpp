@@ -24,8 +24,8 @@ struct kafka_admin_state {
   static inline const char* name = "kafka_admin";
 };
 
-/// Asks the cluster every 2 s whether it is there, more often while it is not, and creates the `wanted` topics once it is.
-/// Every look blocks: spawn it detached.
+/// Asks the cluster every 2 s whether it is there, more often while it is not, and creates the `wanted` topics once it
+/// is. Every look blocks: spawn it detached.
 kafka_admin_actor::behavior_type kafka_admin(kafka_admin_state::self_pointer self, std::shared_ptr<cluster_admin> admin,
                                              std::vector<topic_spec> wanted);
 

@@ -66,15 +66,15 @@ void kafka_consumer_state::assign(const partitions_assigned& event) {
   counters->rebalances.add();
   log(log_level::info, name, "partitions assigned", {{"partitions", names(event.partitions)}});
   self->request(handler, group_event_timeout, atom::assigned_v, event.partitions)
-    .then(
-      [this](const partition_list& starts) {
-        owned.insert(owned.end(), starts.begin(), starts.end());
-        source->assign(starts);
-        busy = false;
-        next_group_event();
-        pump();
-      },
-      [this](const caf::error& error) { self->quit(error); });
+      .then(
+          [this](const partition_list& starts) {
+            owned.insert(owned.end(), starts.begin(), starts.end());
+            source->assign(starts);
+            busy = false;
+            next_group_event();
+            pump();
+          },
+          [this](const caf::error& error) { self->quit(error); });
 }
 
 void kafka_consumer_state::revoke(const partitions_revoked& event) {
@@ -82,17 +82,17 @@ void kafka_consumer_state::revoke(const partitions_revoked& event) {
   log(log_level::info, name, event.lost ? "partitions lost" : "partitions revoked",
       {{"partitions", names(event.partitions)}});
   self->request(handler, group_event_timeout, atom::revoked_v, event.partitions, event.lost)
-    .then(
-      [this, partitions = event.partitions](atom::done) {
-        forget(partitions);
-        source->unassign(partitions);
-        busy = false;
-        revoking = std::any_of(group_events.begin(), group_events.end(),
-                               [](const auto& e) { return std::holds_alternative<partitions_revoked>(e); });
-        next_group_event();
-        pump();
-      },
-      [this](const caf::error& error) { self->quit(error); });
+      .then(
+          [this, partitions = event.partitions](atom::done) {
+            forget(partitions);
+            source->unassign(partitions);
+            busy = false;
+            revoking = std::any_of(group_events.begin(), group_events.end(),
+                                   [](const auto& e) { return std::holds_alternative<partitions_revoked>(e); });
+            next_group_event();
+            pump();
+          },
+          [this](const caf::error& error) { self->quit(error); });
 }
 
 void kafka_consumer_state::forget(const partition_list& partitions) {
@@ -105,16 +105,16 @@ void kafka_consumer_state::forget(const partition_list& partitions) {
 void kafka_consumer_state::leave() {
   busy = true;
   self->request(handler, group_event_timeout, atom::revoked_v, owned, false)
-    .then(
-      [this](atom::done) {
-        source.reset();
-        drain->deliver(atom::done_v);
-        self->quit(caf::exit_reason::normal);
-      },
-      [this](const caf::error& error) {
-        drain->deliver(error);
-        self->quit(error);
-      });
+      .then(
+          [this](atom::done) {
+            source.reset();
+            drain->deliver(atom::done_v);
+            self->quit(caf::exit_reason::normal);
+          },
+          [this](const caf::error& error) {
+            drain->deliver(error);
+            self->quit(error);
+          });
 }
 
 kafka_consumer_actor::behavior_type kafka_consumer(kafka_consumer_state::self_pointer self,
@@ -130,25 +130,25 @@ kafka_consumer_actor::behavior_type kafka_consumer(kafka_consumer_state::self_po
   st.source->on_ready([me = kafka_consumer_actor{self}] { caf::anon_send(me, atom::wake_v); });
   self->delayed_send(self, keep_alive, atom::tick_v);
   return {
-    [self](atom::credit, uint32_t records) {
-      self->state.credit += records;
-      self->state.pump();
-    },
-    [self](atom::commit, const partition_list& next_offsets) {
-      if (self->state.source)
-        self->state.source->commit(next_offsets);
-    },
-    [self](atom::drain) -> caf::result<atom::done> {
-      auto promise = self->make_response_promise<atom::done>();
-      self->state.drain = promise;
-      self->state.next_group_event();
-      return promise;
-    },
-    [self](atom::wake) { self->state.pump(); },
-    [self](atom::tick) {
-      self->state.pump();
-      self->delayed_send(self, keep_alive, atom::tick_v);
-    },
+      [self](atom::credit, uint32_t records) {
+        self->state.credit += records;
+        self->state.pump();
+      },
+      [self](atom::commit, const partition_list& next_offsets) {
+        if (self->state.source)
+          self->state.source->commit(next_offsets);
+      },
+      [self](atom::drain) -> caf::result<atom::done> {
+        auto promise = self->make_response_promise<atom::done>();
+        self->state.drain = promise;
+        self->state.next_group_event();
+        return promise;
+      },
+      [self](atom::wake) { self->state.pump(); },
+      [self](atom::tick) {
+        self->state.pump();
+        self->delayed_send(self, keep_alive, atom::tick_v);
+      },
   };
 }
 

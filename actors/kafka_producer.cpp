@@ -14,7 +14,8 @@ constexpr uint64_t place_mask = (uint64_t{1} << place_bits) - 1;
 
 caf::result<deliveries> kafka_producer_state::accept(const outgoing_ptr& records) {
   if (draining)
-    return make_failure(ec::shutting_down, "the server is stopping; send the records to another node or try again later");
+    return make_failure(ec::shutting_down,
+                        "the server is stopping; send the records to another node or try again later");
   if (records->size() > place_mask)
     return make_failure(ec::queue_full, "more than 1,048,575 records in one message; send fewer");
   auto id = next_id++;
@@ -89,16 +90,16 @@ kafka_producer_actor::behavior_type kafka_producer(kafka_producer_state::self_po
     self->quit(exit.reason);
   });
   return {
-    [self](const outgoing_ptr& records) { return self->state.accept(records); },
-    [self](atom::drain) -> caf::result<atom::done> {
-      self->state.draining = true;
-      if (self->state.jobs.empty())
-        return atom::done_v;
-      auto promise = self->make_response_promise<atom::done>();
-      self->state.drains.push_back(promise);
-      return promise;
-    },
-    [self](atom::wake) { self->state.collect(); },
+      [self](const outgoing_ptr& records) { return self->state.accept(records); },
+      [self](atom::drain) -> caf::result<atom::done> {
+        self->state.draining = true;
+        if (self->state.jobs.empty())
+          return atom::done_v;
+        auto promise = self->make_response_promise<atom::done>();
+        self->state.drains.push_back(promise);
+        return promise;
+      },
+      [self](atom::wake) { self->state.collect(); },
   };
 }
 

@@ -30,15 +30,15 @@ void root_state::crashed(size_t index, const caf::error& reason) {
     return;
   }
   counters->restarts.add();
-  auto delay =
-    backoff_delay(cfg.backoff_initial, cfg.backoff_max, static_cast<uint32_t>(crashes.size()), random);
+  auto delay = backoff_delay(cfg.backoff_initial, cfg.backoff_max, static_cast<uint32_t>(crashes.size()), random);
   log(log_level::warn, name, "role ended, starting it again",
       {{"role", children[index].name}, {"cause", cause}, {"delayMs", std::to_string(delay.count())}});
   self->delayed_send(self, delay, atom::start_v, static_cast<uint64_t>(index));
 }
 
 root_actor::behavior_type root(root_state::self_pointer self, supervision_config cfg, std::vector<child_spec> children,
-                               std::function<void(std::string)> give_up, stats* counters) {
+                               std::function<void()> started, std::function<void(std::string)> give_up,
+                               stats* counters) {
   auto& st = self->state;
   st.cfg = cfg;
   st.children = std::move(children);
@@ -56,11 +56,12 @@ root_actor::behavior_type root(root_state::self_pointer self, supervision_config
   });
   for (size_t i = 0; i < st.children.size(); ++i)
     st.start(i);
+  started();
   return {
-    [self](atom::start, uint64_t index) { self->state.start(index); },
-    [self](atom::drain) { // restarts nothing more
-      self->state.give_up = nullptr;
-    },
+      [self](atom::start, uint64_t index) { self->state.start(index); },
+      [self](atom::drain) { // restarts nothing more
+        self->state.give_up = nullptr;
+      },
   };
 }
 

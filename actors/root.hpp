@@ -41,10 +41,11 @@ struct root_state {
   static inline const char* name = "root";
 };
 
-/// Starts `children` in order and restarts each that ends with an error (one for one), after a growing, jittered delay.
-/// More than `max_restarts` crashes within the window: calls `give_up` with the cause, once, and restarts nothing more.
-/// `counters` must outlive it.
+/// Starts `children` in order, calls `started`, and restarts each that ends with an error (one for one), after a
+/// growing, jittered delay. More than `max_restarts` crashes within the window: calls `give_up` with the cause, once,
+/// and restarts nothing more. `counters` must outlive it.
 root_actor::behavior_type root(root_state::self_pointer self, supervision_config cfg, std::vector<child_spec> children,
-                               std::function<void(std::string)> give_up, stats* counters);
+                               std::function<void()> started, std::function<void(std::string)> give_up,
+                               stats* counters);
 
 } // namespace sluice

@@ -19,7 +19,9 @@ uint64_t jittered(std::chrono::milliseconds delay, std::minstd_rand& random) {
   return static_cast<uint64_t>(delay.count()) * (80 + random() % 41) / 100;
 }
 
-frame make_frame(std::string text) { return std::make_shared<const std::string>(std::move(text)); }
+frame make_frame(std::string text) {
+  return std::make_shared<const std::string>(std::move(text));
+}
 
 } // namespace
 
@@ -91,13 +93,13 @@ void sse_hub_state::ask_for_snapshots() {
       continue;
     }
     self->request(whom, snapshot_timeout, atom::state_v)
-      .then(
-        [this, answered](const aggregation_view& view) {
-          snapshots[view.name] = view.json;
-          answered();
-        },
-        // An aggregator that starts anew has nothing to show; the next summary shows that it is back.
-        [answered](const caf::error&) { answered(); });
+        .then(
+            [this, answered](const aggregation_view& view) {
+              snapshots[view.name] = view.json;
+              answered();
+            },
+            // An aggregator that starts anew has nothing to show; the next summary shows that it is back.
+            [answered](const caf::error&) { answered(); });
   }
   if (cfg.aggregators.empty())
     greet();
@@ -147,33 +149,34 @@ sse_hub_actor::behavior_type sse_hub(sse_hub_state::self_pointer self, sse_hub_c
   log_crashes(self, st.name);
   self->set_down_handler([self](const caf::down_msg& down) { self->state.gone(down.source); });
   return {
-    [self](const batch_ptr& batch) {
-      self->state.show(*batch);
-      auto consumer = caf::actor_cast<kafka_consumer_actor>(self->current_sender());
-      self->send(consumer, atom::credit_v, static_cast<uint32_t>(batch->records().size()));
-    },
-    [self](atom::assigned, const partition_list& partitions) -> caf::result<partition_list> {
-      for (const auto& where : partitions)
-        self->state.positions[{where.topic, where.partition}] = std::max<int64_t>(where.offset, 0);
-      return partitions;
-    },
-    [self](atom::revoked, const partition_list& partitions, bool) -> caf::result<atom::done> {
-      for (const auto& where : partitions)
-        self->state.positions.erase({where.topic, where.partition});
-      return atom::done_v;
-    },
-    [self](atom::join, const event_stream_ptr& stream) { return self->state.join(stream); },
-    [self](atom::drain, uint32_t milliseconds) -> caf::result<atom::done> {
-      auto& st = self->state;
-      auto promise = self->make_response_promise<atom::done>();
-      st.drains.push_back(promise);
-      st.draining = true;
-      auto steps = std::max<size_t>(milliseconds / static_cast<uint32_t>(drain_step.count()), 1);
-      st.drain_slice = st.streams.size() / steps + 1;
-      st.drain_some();
-      return promise;
-    },
-    [self](atom::tick) { self->state.drain_some(); },
+      [self](const batch_ptr& batch) {
+        self->state.show(*batch);
+        auto consumer = caf::actor_cast<kafka_consumer_actor>(self->current_sender());
+        self->send(consumer, atom::credit_v, static_cast<uint32_t>(batch->records().size()));
+      },
+      [self](atom::assigned, const partition_list& partitions) -> caf::result<partition_list> {
+        for (const auto& where : partitions)
+          self->state.positions[{where.topic, where.partition}] = std::max<int64_t>(where.offset, 0);
+        self->state.counters->live_feed.set(1);
+        return partitions;
+      },
+      [self](atom::revoked, const partition_list& partitions, bool) -> caf::result<atom::done> {
+        for (const auto& where : partitions)
+          self->state.positions.erase({where.topic, where.partition});
+        return atom::done_v;
+      },
+      [self](atom::join, const event_stream_ptr& stream) { return self->state.join(stream); },
+      [self](atom::drain, uint32_t milliseconds) -> caf::result<atom::done> {
+        auto& st = self->state;
+        auto promise = self->make_response_promise<atom::done>();
+        st.drains.push_back(promise);
+        st.draining = true;
+        auto steps = std::max<size_t>(milliseconds / static_cast<uint32_t>(drain_step.count()), 1);
+        st.drain_slice = st.streams.size() / steps + 1;
+        st.drain_some();
+        return promise;
+      },
+      [self](atom::tick) { self->state.drain_some(); },
   };
 }
 

@@ -60,7 +60,9 @@ struct sse_hub_state {
   static inline const char* name = "sse_hub";
 };
 
-/// Encodes each record once and gives it to `live`, which knows every open stream. `live` and `counters` must outlive it.
-sse_hub_actor::behavior_type sse_hub(sse_hub_state::self_pointer self, sse_hub_config cfg, fan_out* live, stats* counters);
+/// Encodes each record once and gives it to `live`, which knows every open stream. `live` and `counters` must outlive
+/// it.
+sse_hub_actor::behavior_type sse_hub(sse_hub_state::self_pointer self, sse_hub_config cfg, fan_out* live,
+                                     stats* counters);
 
 } // namespace sluice

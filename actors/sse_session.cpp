@@ -15,7 +15,8 @@ constexpr std::chrono::seconds join_timeout{5};
 } // namespace
 
 sse_session_actor::behavior_type sse_session(sse_session_actor::stateful_pointer<sse_session_state> self,
-                                             event_stream_ptr stream, sse_hub_actor hub, std::chrono::milliseconds retry) {
+                                             event_stream_ptr stream, sse_hub_actor hub,
+                                             std::chrono::milliseconds retry) {
   auto& st = self->state;
   st.stream = std::move(stream);
   st.hub = std::move(hub);
@@ -30,17 +31,19 @@ sse_session_actor::behavior_type sse_session(sse_session_actor::stateful_pointer
   self->set_down_handler([come_back_later](const caf::down_msg&) { come_back_later(); });
   self->monitor(st.hub);
   self->request(st.hub, join_timeout, atom::join_v, st.stream)
-    .then([](atom::done) {}, [come_back_later](const caf::error& error) {
-      log(log_level::warn, sse_session_state::name, "client told to come back later", {{"cause", describe(error)}});
-      come_back_later();
-    });
+      .then([](atom::done) {},
+            [come_back_later](const caf::error& error) {
+              log(log_level::warn, sse_session_state::name, "client told to come back later",
+                  {{"cause", describe(error)}});
+              come_back_later();
+            });
   return {
-    [self](atom::closed, uint8_t why) {
-      constexpr const char* reasons[] = {"client left", "too slow", "finished"};
-      log(log_level::debug, sse_session_state::name, "stream ended",
-          {{"stream", std::to_string(self->state.stream->id())}, {"reason", reasons[why]}});
-      self->quit();
-    },
+      [self](atom::closed, uint8_t why) {
+        constexpr const char* reasons[] = {"client left", "too slow", "finished"};
+        log(log_level::debug, sse_session_state::name, "stream ended",
+            {{"stream", std::to_string(self->state.stream->id())}, {"reason", reasons[why]}});
+        self->quit();
+      },
   };
 }
 

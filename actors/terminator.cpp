@@ -36,8 +36,8 @@ terminator_actor::behavior_type terminator(terminator_state::self_pointer self, 
   self->send(self, atom::start_v);
   self->delayed_send(self, grace_period, atom::tick_v);
   return {
-    [self](atom::start) { self->state.next(); },
-    [self](atom::tick) { self->state.finish(false); },
+      [self](atom::start) { self->state.next(); },
+      [self](atom::tick) { self->state.finish(false); },
   };
 }
 

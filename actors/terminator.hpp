@@ -30,8 +30,8 @@ struct terminator_state {
   static inline const char* name = "terminator";
 };
 
-/// Carries out `steps` one after the other, then calls `finished(true)`; where they take longer than `grace_period`, calls
-/// `finished(false)` and names the step in the log.
+/// Carries out `steps` one after the other, then calls `finished(true)`; where they take longer than `grace_period`,
+/// calls `finished(false)` and names the step in the log.
 terminator_actor::behavior_type terminator(terminator_state::self_pointer self, std::vector<drain_step> steps,
                                            std::chrono::milliseconds grace_period, std::function<void(bool)> finished);
 

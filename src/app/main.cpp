@@ -1,9 +1,16 @@
 // The program: configuration, signals, exit code. All else is sluice::server.
+#include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
 #include <iostream>
 #include <mutex>
 #include <string>
+#include <thread>
+
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -40,7 +47,8 @@ void print_welcome(const config& cfg, const server& running) {
   auto auth = cfg.token.empty() ? std::string{} : std::string{" -H \"Authorization: Bearer $SLUICE_TOKEN\""};
   std::cout << "sluice " SLUICE_VERSION " listens on " << url << "\n"
             << "Kafka bootstrap address: " << running.brokers()
-            << (cfg.embedded_broker ? " (embedded broker, in memory: for demonstrations and development)" : "") << "\n\n"
+            << (cfg.embedded_broker ? " (embedded broker, in memory: for demonstrations and development)" : "")
+            << "\n\n"
             << "Try:\n"
             << "  curl -N" << auth << " " << url << "/events\n"
             << "  curl" << auth << " -H 'Content-Type: application/json' -d '{\"payload\":{\"times\":42}}' " << url
@@ -48,8 +56,22 @@ void print_welcome(const config& cfg, const server& running) {
             << std::endl;
 }
 
+// A drain that hangs must not keep the process: past the grace period it ends, whatever still blocks.
+void end_after(std::chrono::milliseconds grace_period) {
+  std::thread{[grace_period] {
+    std::this_thread::sleep_for(grace_period);
+    std::fputs("sluice: the grace period is over, ending at once\n", stderr);
+    std::_Exit(failed_running);
+  }}.detach();
+}
+
 int serve(const loaded& settings) {
   const auto& cfg = settings.value;
+  if (!cfg.log.file.empty() && !std::ofstream{cfg.log.file, std::ios::app}) {
+    std::cerr << "sluice: log.file: \"" << cfg.log.file << "\" cannot be opened for writing (" << std::strerror(errno)
+              << "); choose a file in a folder this user may write to" << std::endl;
+    return wrong_usage;
+  }
   mask_secrets(secrets_of(cfg));
   start_logging(cfg.log);
   auto descriptors = raise_descriptor_limit();
@@ -77,9 +99,12 @@ int serve(const loaded& settings) {
     return wrong_usage;
   }
   log(log_level::info, "server", "started",
-      {{"port", std::to_string(running.port())}, {"brokers", running.brokers()}, {"descriptors", std::to_string(descriptors)}});
+      {{"port", std::to_string(running.port())},
+       {"brokers", running.brokers()},
+       {"descriptors", std::to_string(descriptors)}});
   if (descriptors < cfg.http.max_connections + 100)
-    log(log_level::warn, "server", "fewer descriptors than http.maxConnections needs; raise the hard limit (ulimit -Hn)",
+    log(log_level::warn, "server",
+        "fewer descriptors than http.maxConnections needs; raise the hard limit (ulimit -Hn)",
         {{"descriptors", std::to_string(descriptors)}, {"maxConnections", std::to_string(cfg.http.max_connections)}});
   print_welcome(cfg, running);
 
@@ -94,6 +119,7 @@ int serve(const loaded& settings) {
   } else {
     log(log_level::info, "server", "stopping", {{"signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"}});
   }
+  end_after(cfg.supervision.grace_period);
   bool clean = running.stop();
   log(log_level::info, "server", "stopped", {{"clean", clean ? "true" : "false"}});
   return by_failure || !clean ? failed_running : 0;

@@ -39,7 +39,8 @@ std::string render_metrics(const stats& c) {
   total("sluice_aggregator_summaries_total", "Summaries committed.", c.summaries);
   total("sluice_aggregator_transactions_total", "Transactions committed.", c.transactions);
   gauge("sluice_aggregator_windows_open", "Windows open now.", c.windows_open);
-  total("sluice_aggregator_windows_evicted_total", "Windows closed early because maxWindows was reached.", c.windows_evicted);
+  total("sluice_aggregator_windows_evicted_total", "Windows closed early because maxWindows was reached.",
+        c.windows_evicted);
   total("sluice_dead_letters_total", "Records written to dead-letter topics.", c.dead_letters);
   gauge("sluice_sse_clients", "Open event streams.", c.clients);
   total("sluice_sse_clients_total", "Event streams opened.", c.clients_total);
@@ -47,9 +48,11 @@ std::string render_metrics(const stats& c) {
   total("sluice_sse_events_total", "Events encoded, once for all clients.", c.frames);
   total("sluice_sse_deliveries_total", "Events handed to the kernel, for each client.", c.deliveries);
   total("sluice_sse_events_skipped_total", "Records not shown live because they are not JSON.", c.events_skipped);
+  gauge("sluice_sse_feed_ready", "1 once the live feed has found its place in the topics.", c.live_feed);
   total("sluice_http_requests_total", "Requests read.", c.http_requests);
   total("sluice_http_errors_total", "Answers of 400 and above.", c.http_errors);
-  total("sluice_http_malformed_total", "Connections closed over what is not HTTP, too large or too slow.", c.http_malformed);
+  total("sluice_http_malformed_total", "Connections closed over what is not HTTP, too large or too slow.",
+        c.http_malformed);
   gauge("sluice_http_connections", "Open connections.", c.http_connections);
   total("sluice_restarts_total", "Restarts of crashed roles.", c.restarts);
   return prometheus::TextSerializer{}.Serialize(all);

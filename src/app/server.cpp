@@ -149,11 +149,11 @@ void server::impl::publish(std::vector<outgoing_record> records,
   auto message = std::make_shared<const std::vector<outgoing_record>>(std::move(records));
   system->spawn([this, message, answer = std::move(answer)](caf::event_based_actor* self) {
     self->request(producer->get(), cfg.kafka.delivery_timeout + std::chrono::seconds{5}, outgoing_ptr{message})
-      .then([answer](const deliveries& results) { answer(*results); },
-            [answer](const caf::error& error) {
-              auto known = code_of(error) != ec::no_error;
-              answer(known ? error : make_failure(ec::kafka_unreachable, "the producer is being restarted"));
-            });
+        .then([answer](const deliveries& results) { answer(*results); },
+              [answer](const caf::error& error) {
+                auto known = code_of(error) != ec::no_error;
+                answer(known ? error : make_failure(ec::kafka_unreachable, "the producer is being restarted"));
+              });
   });
 }
 
@@ -199,20 +199,20 @@ void server::impl::status(std::function<void(json)> answer) {
     };
     auto missing = [arrived](const caf::error&) { arrived(); }; // a role that restarts is shown as absent
     self->request(admin->get(), state_timeout, atom::state_v)
-      .then(
-        [all, arrived](const cluster_view_ptr& view) {
-          all->cluster = *view;
-          arrived();
-        },
-        missing);
+        .then(
+            [all, arrived](const cluster_view_ptr& view) {
+              all->cluster = *view;
+              arrived();
+            },
+            missing);
     for (const auto& one : pipelines)
       self->request(one.aggregator->get(), state_timeout, atom::state_v)
-        .then(
-          [all, arrived](const aggregation_view& view) {
-            all->aggregations[view.name] = json::parse(view.json);
-            arrived();
-          },
-          missing);
+          .then(
+              [all, arrived](const aggregation_view& view) {
+                all->aggregations[view.name] = json::parse(view.json);
+                arrived();
+              },
+              missing);
   });
 }
 
@@ -223,22 +223,30 @@ void server::impl::readiness(std::function<void(std::string)> answer) {
   }
   system->spawn([this, answer = std::move(answer)](caf::event_based_actor* self) {
     self->request(admin->get(), state_timeout, atom::state_v)
-      .then(
-        [answer](const cluster_view_ptr& view) {
-          answer(view->connected ? "" : "Kafka is not connected: " + view->error + "; see GET /kafka/status");
-        },
-        [answer](const caf::error&) { answer("the Kafka watcher is being restarted; ask again"); });
+        .then(
+            [this, answer](const cluster_view_ptr& view) {
+              if (!view->connected)
+                answer("Kafka is not connected: " + view->error + "; see GET /kafka/status");
+              else if (counters.live_feed.get() ==
+                       0) // else a first event could be missed by clients that are here already
+                answer("the live feed has not found its place in the topics yet; ask again");
+              else
+                answer("");
+            },
+            [answer](const caf::error&) { answer("the Kafka watcher is being restarted; ask again"); });
   });
 }
 
-// -- the tree -----------------------------------------------------------------------------------------------------------
+// -- the tree
+// -----------------------------------------------------------------------------------------------------------
 
 caf::expected<caf::actor> server::impl::start_pipeline(pipeline& which) {
   auto group = group_of(cfg, which.cfg);
   std::shared_ptr<record_source> source = kafka::make_group_source(cfg.kafka, group, which.cfg.topics, log_kafka);
   std::shared_ptr<transaction_log> log =
-    kafka::make_transaction_log(cfg.kafka, group + "-" + cfg.node, source, log_kafka);
-  auto transactions = system->spawn<caf::detached>(transactor, std::move(log), [flag = keep_trying] { return flag->load(); });
+      kafka::make_transaction_log(cfg.kafka, group + "-" + cfg.node, source, log_kafka);
+  auto transactions =
+      system->spawn<caf::detached>(transactor, std::move(log), [flag = keep_trying] { return flag->load(); });
   auto windows = system->spawn(aggregator, which.cfg, transactions, dead_letters, &counters);
   auto consumer = system->spawn<caf::detached>(kafka_consumer, std::move(source), record_handler_actor{windows},
                                                which.cfg.in_flight_records, &counters);
@@ -256,8 +264,11 @@ caf::expected<caf::actor> server::impl::start_hub() {
   }
   auto fresh = system->spawn(sse_hub, std::move(hub_cfg), &web->live(), &counters);
   auto topics = live_topics(cfg);
-  if (!topics.empty()) {
-    std::shared_ptr<record_source> source = kafka::make_tail_source(cfg.kafka, {topics.begin(), topics.end()}, log_kafka);
+  if (topics.empty()) {
+    counters.live_feed.set(1);
+  } else {
+    std::shared_ptr<record_source> source =
+        kafka::make_tail_source(cfg.kafka, {topics.begin(), topics.end()}, log_kafka);
     system->spawn<caf::detached>(kafka_consumer, std::move(source), record_handler_actor{fresh}, 65536u, &counters);
   }
   hub->set(fresh);
@@ -290,7 +301,7 @@ std::vector<child_spec> server::impl::children() {
   if (cfg.demo.enabled && !cfg.aggregations.empty())
     all.push_back({"generator", [this]() -> caf::expected<caf::actor> {
                      generating = caf::actor_cast<caf::actor>(system->spawn(
-                       generator, producer, cfg.aggregations.front().topics.front(), cfg.demo.interval));
+                         generator, producer, cfg.aggregations.front().topics.front(), cfg.demo.interval));
                      return generating;
                    }});
   return all;
@@ -302,7 +313,7 @@ std::vector<drain_step> server::impl::drain_steps() {
   auto ask = [](self_pointer self, auto whom, std::function<void()> done, const auto&... message) {
     // A role that is gone needs no drain; the grace period bounds one that hangs.
     self->request(whom, std::chrono::minutes{5}, message...)
-      .then([done](atom::done) { done(); }, [done](const caf::error&) { done(); });
+        .then([done](atom::done) { done(); }, [done](const caf::error&) { done(); });
   };
   steps.push_back({"intake", [this](self_pointer self, std::function<void()> done) {
                      self->send(*top, atom::drain_v);
@@ -319,7 +330,8 @@ std::vector<drain_step> server::impl::drain_steps() {
                      ask(self, producer->get(), std::move(done), atom::drain_v);
                    }});
   steps.push_back({"sse_hub", [this, ask](self_pointer self, std::function<void()> done) {
-                     auto spread = static_cast<uint32_t>(std::min<int64_t>(cfg.supervision.grace_period.count() / 4, 2000));
+                     auto spread =
+                         static_cast<uint32_t>(std::min<int64_t>(cfg.supervision.grace_period.count() / 4, 2000));
                      if (counters.clients.get() < 100)
                        spread = 0;
                      ask(self, hub->get(), std::move(done), atom::drain_v, spread);
@@ -327,7 +339,8 @@ std::vector<drain_step> server::impl::drain_steps() {
   return steps;
 }
 
-// -- the facade ---------------------------------------------------------------------------------------------------------
+// -- the facade
+// ---------------------------------------------------------------------------------------------------------
 
 server::server(config cfg) : impl_(std::make_unique<impl>(std::move(cfg))) {
   // nop
@@ -348,7 +361,8 @@ caf::error server::start() {
     std::vector<std::string> topics;
     for (const auto& topic : wanted_topics(me.cfg))
       topics.push_back(topic.name);
-    me.broker = std::make_unique<kafka::embedded_broker>(topics, me.cfg.kafka.partitions > 0 ? me.cfg.kafka.partitions : 4);
+    me.broker =
+        std::make_unique<kafka::embedded_broker>(topics, me.cfg.kafka.partitions > 0 ? me.cfg.kafka.partitions : 4);
     me.cfg.kafka.brokers = me.broker->bootstrap();
     for (auto& [name, value] : kafka::embedded_broker::client_properties())
       me.cfg.kafka.properties.emplace(name, value);
@@ -360,28 +374,34 @@ caf::error server::start() {
   me.system_cfg = std::make_unique<system_config>(me.cfg.worker_threads);
   me.system = std::make_unique<caf::actor_system>(*me.system_cfg);
   try {
-    me.web = std::make_unique<http::server>(me.cfg.http, me.cfg.sse, http::make_routes(me.make_api()), me.counters);
+    me.web = std::make_unique<http::server>(me.cfg.http, me.cfg.sse, http::make_routes(me.make_api()), me.counters,
+                                            [](std::string_view text) { log(log_level::warn, "http", text); });
   } catch (const std::exception& e) {
     return make_failure(ec::invalid_config, e.what());
   }
   if (me.cfg.http.port == 0) // transactional ids contain the node's name: two such nodes must not share one
     me.cfg.node += "-" + std::to_string(me.web->port());
-  me.top = me.system->spawn(root, me.cfg.supervision, me.children(), me.failed, &me.counters);
+  auto started = std::make_shared<std::promise<void>>();
+  me.top = me.system->spawn(
+      root, me.cfg.supervision, me.children(), [started] { started->set_value(); }, me.failed, &me.counters);
+  started->get_future().wait(); // from here on every role is to be found
   return {};
 }
 
-void server::on_failure(std::function<void(std::string)> failed) { impl_->failed = std::move(failed); }
+void server::on_failure(std::function<void(std::string)> failed) {
+  impl_->failed = std::move(failed);
+}
 
 bool server::stop() {
   auto& me = *impl_;
   if (!me.system || !me.top)
     return true;
   me.draining = true;
-  std::promise<bool> finished;
-  auto clean = finished.get_future();
-  me.system->spawn(terminator, me.drain_steps(), me.cfg.supervision.grace_period,
-                   [&finished](bool value) { finished.set_value(value); });
-  auto result = clean.get();
+  auto finished = std::make_shared<std::promise<bool>>();
+  me.system->spawn(terminator, me.drain_steps(),
+                   me.cfg.supervision.grace_period * 4 / 5, // the rest is for leaving what hangs
+                   [finished](bool value) { finished->set_value(value); });
+  auto result = finished->get_future().get();
   *me.keep_trying = false; // whoever still waits for Kafka gives up now
   me.web->stop();
   auto end = [](auto& which) {
@@ -404,8 +424,14 @@ bool server::stop() {
   return result;
 }
 
-uint16_t server::port() const { return impl_->web ? impl_->web->port() : 0; }
-const std::string& server::brokers() const { return impl_->cfg.kafka.brokers; }
-const stats& server::counters() const { return impl_->counters; }
+uint16_t server::port() const {
+  return impl_->web ? impl_->web->port() : 0;
+}
+const std::string& server::brokers() const {
+  return impl_->cfg.kafka.brokers;
+}
+const stats& server::counters() const {
+  return impl_->counters;
+}
 
 } // namespace sluice

@@ -89,7 +89,7 @@ restinio_connections::restinio_connections(io_thread& home) : home_(home), parts
                                     .max_url_size(cfg.max_header_bytes)
                                     .max_field_name_size(cfg.max_header_bytes)
                                     .max_field_value_size(cfg.max_header_bytes)
-                                    .max_field_count(256)
+                                    .max_field_count(1000)
                                     .max_body_size(cfg.max_body_bytes));
   chosen.ensure_valid_connection_state_listener();
   auto timers = std::make_shared<restinio::asio_timer_manager_t>(home.io, check_period(cfg));
@@ -156,6 +156,11 @@ restinio::request_handling_status_t restinio_connections::handle(const restinio:
 }
 
 void restinio_connections::dispatch(const restinio::request_t& from, const std::shared_ptr<exchange>& what) {
+  if (from.header().http_major() != 1 || from.header().http_minor() > 1) {
+    what->keep_alive = false;
+    answer(what, problem(400, "The request line must end with HTTP/1.1 or HTTP/1.0."));
+    return;
+  }
   auto [path, query] = split_target(from.header().request_target());
   auto read = read_request(from, path, query);
   if (auto* wrong = std::get_if<response>(&read)) {

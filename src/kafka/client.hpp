@@ -30,8 +30,8 @@ public:
   client& operator=(const client&) = delete;
 
   rd_kafka_t* get() const noexcept { return rk_; }
-  /// The destructor will leave librdkafka's handle alone: where destroying it would end the process. It costs a few threads and
-  /// some memory until the process ends.
+  /// The destructor will leave librdkafka's handle alone: where destroying it would end the process. It costs a few
+  /// threads and some memory until the process ends.
   void abandon() noexcept { abandoned_ = true; }
   /// Any thread. Levels are syslog's.
   void log(int level, const std::string& component, const std::string& text) const;

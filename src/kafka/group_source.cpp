@@ -31,8 +31,8 @@ group_source::~group_source() {
       apply_unassign(to_list(revoked->partitions).get());
   }
   close();
-  // Before 2.3.0 librdkafka fails an assertion when a member is destroyed between joining its group and its first assignment
-  // (librdkafka issue 4381).
+  // Before 2.3.0 librdkafka fails an assertion when a member is destroyed between joining its group and its first
+  // assignment (librdkafka issue 4381).
   if (!was_assigned_ && rd_kafka_version() < 0x020300ff)
     kafka().abandon();
 }

@@ -21,8 +21,10 @@ caf::error validate(const kafka_config& cfg);
 std::unique_ptr<record_source> make_group_source(const kafka_config& cfg, const std::string& group,
                                                  const std::vector<std::string>& topics, log_sink log);
 
-/// A reader of all partitions of `topics` (also of those that appear later), from their end, committed records only; no group.
-std::unique_ptr<record_source> make_tail_source(const kafka_config& cfg, const std::vector<std::string>& topics, log_sink log);
+/// A reader of all partitions of `topics` (also of those that appear later), from their end, committed records only; no
+/// group.
+std::unique_ptr<record_source> make_tail_source(const kafka_config& cfg, const std::vector<std::string>& topics,
+                                                log_sink log);
 
 /// An idempotent producer, acks=all.
 std::unique_ptr<record_sink> make_sink(const kafka_config& cfg, log_sink log);
@@ -34,8 +36,8 @@ std::unique_ptr<transaction_log> make_transaction_log(const kafka_config& cfg, c
 std::unique_ptr<cluster_admin> make_admin(const kafka_config& cfg, log_sink log);
 
 /// librdkafka's mock cluster: an in-memory broker on loopback that other processes can use too.
-/// For demonstrations and development: about 5 MiB a partition are kept, CreateTopics and group listing are missing, offsets
-/// committed in transactions are forgotten and records of aborted ones may be seen.
+/// For demonstrations and development: about 5 MiB a partition are kept, CreateTopics and group listing are missing,
+/// offsets committed in transactions are forgotten and records of aborted ones may be seen.
 class embedded_broker {
 public:
   /// Starts listening and creates `topics` with `partitions` each.

@@ -17,21 +17,21 @@ using std::chrono::milliseconds;
 struct kafka_config {
   std::string brokers = "localhost:9092"; ///< Comma-separated host:port.
   std::string client_id = "sluice";
-  std::string group_id = "sluice";           ///< Prefix of the consumer groups: `<groupId>-<aggregation>`.
-  milliseconds connection_timeout{3000};     ///< socket.connection.setup.timeout.ms
-  milliseconds request_timeout{25000};       ///< socket.timeout.ms
-  milliseconds retry_initial_time{300};      ///< retry.backoff.ms
-  uint32_t retry_retries = 5;                ///< message.send.max.retries; idempotence keeps the order.
-  milliseconds delivery_timeout{10000};      ///< message.timeout.ms: acknowledged by then, or an error.
+  std::string group_id = "sluice";             ///< Prefix of the consumer groups: `<groupId>-<aggregation>`.
+  milliseconds connection_timeout{3000};       ///< socket.connection.setup.timeout.ms
+  milliseconds request_timeout{25000};         ///< socket.timeout.ms
+  milliseconds retry_initial_time{300};        ///< retry.backoff.ms
+  uint32_t retry_retries = 5;                  ///< message.send.max.retries; idempotence keeps the order.
+  milliseconds delivery_timeout{10000};        ///< message.timeout.ms: acknowledged by then, or an error.
   std::string security_protocol = "PLAINTEXT"; ///< PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL
-  std::string sasl_mechanism = "PLAIN";      ///< PLAIN, SCRAM-SHA-256, SCRAM-SHA-512
+  std::string sasl_mechanism = "PLAIN";        ///< PLAIN, SCRAM-SHA-256, SCRAM-SHA-512
   std::string sasl_username;
-  std::string sasl_password;                 ///< Secret.
-  std::string ssl_ca;                        ///< ssl.ca.location
-  uint32_t queue_records = 100000;           ///< Producer queue bound, in records; full = 503 to the caller.
-  uint32_t queue_kib = 65536;                ///< Producer queue bound, in KiB.
-  bool create_topics = true;                 ///< Create missing topics on start.
-  int32_t partitions = -1;                   ///< Of topics created here; -1 = the broker's default.
+  std::string sasl_password;                     ///< Secret.
+  std::string ssl_ca;                            ///< ssl.ca.location
+  uint32_t queue_records = 100000;               ///< Producer queue bound, in records; full = 503 to the caller.
+  uint32_t queue_kib = 65536;                    ///< Producer queue bound, in KiB.
+  bool create_topics = true;                     ///< Create missing topics on start.
+  int32_t partitions = -1;                       ///< Of topics created here; -1 = the broker's default.
   std::map<std::string, std::string> properties; ///< Any librdkafka property; the last word.
 };
 
@@ -39,14 +39,14 @@ struct kafka_config {
 struct http_config {
   std::string host = "127.0.0.1";
   uint16_t port = 3000;
-  uint32_t threads = 1;                    ///< I/O threads, each with its own event loop.
-  uint32_t max_body_bytes = 1048576;       ///< Beyond it: 413.
-  uint32_t max_header_bytes = 16384;       ///< Request line and headers together; beyond it: 431.
-  uint32_t max_connections = 18000;        ///< Open connections; further ones wait in the kernel's queue.
-  milliseconds header_timeout{10000};      ///< A request must be complete by then: 408.
-  milliseconds request_timeout{15000};     ///< A request must be answered by then: 504.
-  milliseconds write_timeout{10000};       ///< A write must be taken by the client by then, or the connection is closed.
-  bool insecure = false;                   ///< Listen beyond loopback without authentication.
+  uint32_t threads = 1;                ///< I/O threads, each with its own event loop.
+  uint32_t max_body_bytes = 1048576;   ///< Beyond it: 413.
+  uint32_t max_header_bytes = 16384;   ///< Request line and headers together; beyond it: 431.
+  uint32_t max_connections = 18000;    ///< Open connections; further ones wait in the kernel's queue.
+  milliseconds header_timeout{10000};  ///< A request must be complete by then: 408.
+  milliseconds request_timeout{15000}; ///< A request must be answered by then: 504.
+  milliseconds write_timeout{10000};   ///< A write must be taken by the client by then, or the connection is closed.
+  bool insecure = false;               ///< Listen beyond loopback without authentication.
 };
 
 /// `[sse]`: live streams.
@@ -68,8 +68,8 @@ struct aggregation_config {
   milliseconds interval{30000};                 ///< ... or this long after its first one.
   uint32_t sample_size = 5;                     ///< Last events shown in a summary.
   milliseconds commit_interval{100};            ///< Summaries due within it share one transaction.
-  uint32_t max_windows = 100000;                ///< With a key pointer: open windows; beyond it the oldest closes early.
-  uint32_t in_flight_records = 65536;           ///< Between consumer and aggregator.
+  uint32_t max_windows = 100000;      ///< With a key pointer: open windows; beyond it the oldest closes early.
+  uint32_t in_flight_records = 65536; ///< Between consumer and aggregator.
 };
 
 /// `[demo]`: the generator.
@@ -80,23 +80,23 @@ struct demo_config {
 
 /// `[log]`
 struct log_config {
-  std::string level = "info";    ///< trace, debug, info, warn, error, off
-  std::string format = "human";  ///< human, json
-  std::string file;              ///< Empty = standard error.
+  std::string level = "info";   ///< trace, debug, info, warn, error, off
+  std::string format = "human"; ///< human, json
+  std::string file;             ///< Empty = standard error.
 };
 
 /// `[supervision]`: how often a role may crash, and how long a stop may take.
 struct supervision_config {
-  uint32_t max_restarts = 5;            ///< More within `restart_window` stop the process with an error.
+  uint32_t max_restarts = 5; ///< More within `restart_window` stop the process with an error.
   milliseconds restart_window{60000};
-  milliseconds backoff_initial{200};    ///< Doubles with each restart in the window, jittered.
+  milliseconds backoff_initial{200}; ///< Doubles with each restart in the window, jittered.
   milliseconds backoff_max{10000};
-  milliseconds grace_period{10000};     ///< From SIGTERM to exit, at most.
+  milliseconds grace_period{10000}; ///< From SIGTERM to exit, at most.
 };
 
 struct config {
   std::string node; ///< Name of this node, part of transactional ids: unique and stable. Default: `<host>-<port>`.
-  uint32_t worker_threads = 0; ///< Actor threads; 0 = one a core.
+  uint32_t worker_threads = 0;  ///< Actor threads; 0 = one a core.
   bool embedded_broker = false; ///< An in-memory broker for demonstrations and development; data is gone at exit.
   std::string token;            ///< One static token with every right. Secret.
   kafka_config kafka;

@@ -12,17 +12,17 @@ namespace sluice {
 namespace {
 
 constexpr std::array<std::pair<ec, const char*>, 11> names{{
-  {ec::no_error, "no_error"},
-  {ec::malformed_record, "malformed_record"},
-  {ec::queue_full, "queue_full"},
-  {ec::delivery_timeout, "delivery_timeout"},
-  {ec::unknown_topic, "unknown_topic"},
-  {ec::kafka_refused, "kafka_refused"},
-  {ec::kafka_unreachable, "kafka_unreachable"},
-  {ec::fenced, "fenced"},
-  {ec::retries_exhausted, "retries_exhausted"},
-  {ec::shutting_down, "shutting_down"},
-  {ec::invalid_config, "invalid_config"},
+    {ec::no_error, "no_error"},
+    {ec::malformed_record, "malformed_record"},
+    {ec::queue_full, "queue_full"},
+    {ec::delivery_timeout, "delivery_timeout"},
+    {ec::unknown_topic, "unknown_topic"},
+    {ec::kafka_refused, "kafka_refused"},
+    {ec::kafka_unreachable, "kafka_unreachable"},
+    {ec::fenced, "fenced"},
+    {ec::retries_exhausted, "retries_exhausted"},
+    {ec::shutting_down, "shutting_down"},
+    {ec::invalid_config, "invalid_config"},
 }};
 
 } // namespace

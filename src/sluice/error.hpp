@@ -14,7 +14,8 @@ namespace sluice {
 enum class ec : uint8_t {
   /// No error.
   no_error = 0,
-  /// A record's value is not what its reader needs: not JSON, or nothing usable at the configured pointer. Not retryable.
+  /// A record's value is not what its reader needs: not JSON, or nothing usable at the configured pointer. Not
+  /// retryable.
   malformed_record,
   /// A bound was reached (queue, windows, connections). Retry later.
   queue_full,

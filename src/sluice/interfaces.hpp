@@ -26,8 +26,8 @@ using failed_ptr = std::shared_ptr<const failed_record>;
 using partition_list = std::vector<topic_partition>;
 using cluster_view_ptr = std::shared_ptr<const cluster_view>;
 
-/// One consumed record as a processor gets it: owned, and no part of a batch. Topic, partition and offset say where it is
-/// from. Key and value are bytes; both are empty where the record has none.
+/// One consumed record as a processor gets it: owned, and no part of a batch. Topic, partition and offset say where it
+/// is from. Key and value are bytes; both are empty where the record has none.
 struct record {
   std::string topic;
   int32_t partition = -1;
@@ -66,133 +66,130 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::event_stream_ptr)
 
 CAF_BEGIN_TYPE_ID_BLOCK(sluice, caf::first_custom_type_id)
 
-  CAF_ADD_TYPE_ID(sluice, (sluice::ec))
-  CAF_ADD_TYPE_ID(sluice, (sluice::record_header))
-  CAF_ADD_TYPE_ID(sluice, (sluice::topic_partition))
-  CAF_ADD_TYPE_ID(sluice, (sluice::partition_list))
-  CAF_ADD_TYPE_ID(sluice, (sluice::record))
-  CAF_ADD_TYPE_ID(sluice, (sluice::aggregation_view))
-  CAF_ADD_TYPE_ID(sluice, (sluice::aggregation_views))
-  // Local only: shared, immutable.
-  CAF_ADD_TYPE_ID(sluice, (sluice::batch_ptr))
-  CAF_ADD_TYPE_ID(sluice, (sluice::outgoing_ptr))
-  CAF_ADD_TYPE_ID(sluice, (sluice::deliveries))
-  CAF_ADD_TYPE_ID(sluice, (sluice::transaction_ptr))
-  CAF_ADD_TYPE_ID(sluice, (sluice::failed_ptr))
-  CAF_ADD_TYPE_ID(sluice, (sluice::cluster_view_ptr))
-  CAF_ADD_TYPE_ID(sluice, (sluice::event_stream_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::ec))
+CAF_ADD_TYPE_ID(sluice, (sluice::record_header))
+CAF_ADD_TYPE_ID(sluice, (sluice::topic_partition))
+CAF_ADD_TYPE_ID(sluice, (sluice::partition_list))
+CAF_ADD_TYPE_ID(sluice, (sluice::record))
+CAF_ADD_TYPE_ID(sluice, (sluice::aggregation_view))
+CAF_ADD_TYPE_ID(sluice, (sluice::aggregation_views))
+// Local only: shared, immutable.
+CAF_ADD_TYPE_ID(sluice, (sluice::batch_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::outgoing_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::deliveries))
+CAF_ADD_TYPE_ID(sluice, (sluice::transaction_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::failed_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::cluster_view_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::event_stream_ptr))
 
-  CAF_ADD_ATOM(sluice, sluice::atom, wake, "wake")
-  CAF_ADD_ATOM(sluice, sluice::atom, tick, "tick")
-  CAF_ADD_ATOM(sluice, sluice::atom, credit, "credit")
-  CAF_ADD_ATOM(sluice, sluice::atom, assigned, "assigned")
-  CAF_ADD_ATOM(sluice, sluice::atom, revoked, "revoked")
-  CAF_ADD_ATOM(sluice, sluice::atom, commit, "commit")
-  CAF_ADD_ATOM(sluice, sluice::atom, restore, "restore")
-  CAF_ADD_ATOM(sluice, sluice::atom, state, "state")
-  CAF_ADD_ATOM(sluice, sluice::atom, join, "join")
-  CAF_ADD_ATOM(sluice, sluice::atom, closed, "closed")
-  CAF_ADD_ATOM(sluice, sluice::atom, drain, "drain")
-  CAF_ADD_ATOM(sluice, sluice::atom, retry, "retry")
-  CAF_ADD_ATOM(sluice, sluice::atom, start, "start")
-  CAF_ADD_ATOM(sluice, sluice::atom, done, "done")
+CAF_ADD_ATOM(sluice, sluice::atom, wake, "wake")
+CAF_ADD_ATOM(sluice, sluice::atom, tick, "tick")
+CAF_ADD_ATOM(sluice, sluice::atom, credit, "credit")
+CAF_ADD_ATOM(sluice, sluice::atom, assigned, "assigned")
+CAF_ADD_ATOM(sluice, sluice::atom, revoked, "revoked")
+CAF_ADD_ATOM(sluice, sluice::atom, commit, "commit")
+CAF_ADD_ATOM(sluice, sluice::atom, restore, "restore")
+CAF_ADD_ATOM(sluice, sluice::atom, state, "state")
+CAF_ADD_ATOM(sluice, sluice::atom, join, "join")
+CAF_ADD_ATOM(sluice, sluice::atom, closed, "closed")
+CAF_ADD_ATOM(sluice, sluice::atom, drain, "drain")
+CAF_ADD_ATOM(sluice, sluice::atom, retry, "retry")
+CAF_ADD_ATOM(sluice, sluice::atom, start, "start")
+CAF_ADD_ATOM(sluice, sluice::atom, done, "done")
 
 CAF_END_TYPE_ID_BLOCK(sluice)
 
 namespace sluice {
 
 /// The KAFKA PRODUCER: writes records and answers when the broker has acknowledged them, or with each one's error.
-using kafka_producer_actor = caf::typed_actor<
-  caf::replies_to<outgoing_ptr>::with<deliveries>,
-  // Stops taking records; answers once nothing is in flight.
-  caf::replies_to<atom::drain>::with<atom::done>,
-  // INTERNAL: the library has outcomes.
-  caf::reacts_to<atom::wake>>;
+using kafka_producer_actor = caf::typed_actor<caf::replies_to<outgoing_ptr>::with<deliveries>,
+                                              // Stops taking records; answers once nothing is in flight.
+                                              caf::replies_to<atom::drain>::with<atom::done>,
+                                              // INTERNAL: the library has outcomes.
+                                              caf::reacts_to<atom::wake>>;
 
 /// The TRANSACTOR: writes summaries and the offsets they cover in one transaction, one after the other.
-using transactor_actor = caf::typed_actor<
-  caf::replies_to<transaction_ptr>::with<atom::done>,
-  // Takes the transactional id over, ending what an earlier owner left open. Must come before reading from the group.
-  caf::replies_to<atom::start>::with<atom::done>,
-  // All committed records of a compacted topic's partition.
-  caf::replies_to<atom::restore, std::string, int32_t>::with<outgoing_ptr>>;
+using transactor_actor = caf::typed_actor<caf::replies_to<transaction_ptr>::with<atom::done>,
+                                          // Takes the transactional id over, ending what an earlier owner left open.
+                                          // Must come before reading from the group.
+                                          caf::replies_to<atom::start>::with<atom::done>,
+                                          // All committed records of a compacted topic's partition.
+                                          caf::replies_to<atom::restore, std::string, int32_t>::with<outgoing_ptr>>;
 
 /// A RECORD HANDLER: what a kafka_consumer feeds. It gives back one credit a record, when it is ready for more.
-using record_handler_actor = caf::typed_actor<
-  caf::reacts_to<batch_ptr>,
-  // These partitions come next; the answer names the offsets to begin at.
-  caf::replies_to<atom::assigned, partition_list>::with<partition_list>,
-  // These partitions go (true: are gone); the answer says that nothing of them is in flight any more.
-  caf::replies_to<atom::revoked, partition_list, bool>::with<atom::done>>;
+using record_handler_actor = caf::typed_actor<caf::reacts_to<batch_ptr>,
+                                              // These partitions come next; the answer names the offsets to begin at.
+                                              caf::replies_to<atom::assigned, partition_list>::with<partition_list>,
+                                              // These partitions go (true: are gone); the answer says that nothing of
+                                              // them is in flight any more.
+                                              caf::replies_to<atom::revoked, partition_list, bool>::with<atom::done>>;
 
 /// The KAFKA CONSUMER: one group (or reader), one handler. Batches out, credits in.
 using kafka_consumer_actor = caf::typed_actor<
-  // The handler is ready for this many records more.
-  caf::reacts_to<atom::credit, uint32_t>,
-  // Offsets to continue at: commits them. Handlers that commit in transactions never send it.
-  caf::reacts_to<atom::commit, partition_list>,
-  // Takes no more records, hands its partitions over, leaves the group, then answers.
-  caf::replies_to<atom::drain>::with<atom::done>,
-  // INTERNAL: the library has records or group events.
-  caf::reacts_to<atom::wake>,
-  // INTERNAL: stays in the group while nothing comes.
-  caf::reacts_to<atom::tick>>;
+    // The handler is ready for this many records more.
+    caf::reacts_to<atom::credit, uint32_t>,
+    // Offsets to continue at: commits them. Handlers that commit in transactions never send it.
+    caf::reacts_to<atom::commit, partition_list>,
+    // Takes no more records, hands its partitions over, leaves the group, then answers.
+    caf::replies_to<atom::drain>::with<atom::done>,
+    // INTERNAL: the library has records or group events.
+    caf::reacts_to<atom::wake>,
+    // INTERNAL: stays in the group while nothing comes.
+    caf::reacts_to<atom::tick>>;
 
 /// The AGGREGATOR: windows over events, summaries out.
-using aggregator_actor = record_handler_actor::extend<
-  caf::replies_to<atom::state>::with<aggregation_view>,
-  // INTERNAL: the oldest window may be due.
-  caf::reacts_to<atom::tick>,
-  // INTERNAL: summaries wait for their transaction.
-  caf::reacts_to<atom::commit>>;
+using aggregator_actor = record_handler_actor::extend<caf::replies_to<atom::state>::with<aggregation_view>,
+                                                      // INTERNAL: the oldest window may be due.
+                                                      caf::reacts_to<atom::tick>,
+                                                      // INTERNAL: summaries wait for their transaction.
+                                                      caf::reacts_to<atom::commit>>;
 
-/// The PROCESSOR: what users write. The answer is the result, an error means that the record failed; handlers never throw.
+/// The PROCESSOR: what users write. The answer is the result, an error means that the record failed; handlers never
+/// throw.
 using processor_actor = caf::typed_actor<caf::replies_to<record>::with<std::string>>;
 
 /// The DEAD LETTER office: writes failed records to `<topic>.dlq`, answers once one is acknowledged. Never loses one:
 /// it repeats until the broker takes it.
-using dead_letter_actor = caf::typed_actor<
-  caf::replies_to<failed_ptr>::with<atom::done>,
-  // INTERNAL: tries the given letter once more.
-  caf::reacts_to<atom::retry, uint64_t>>;
+using dead_letter_actor = caf::typed_actor<caf::replies_to<failed_ptr>::with<atom::done>,
+                                           // INTERNAL: tries the given letter once more.
+                                           caf::reacts_to<atom::retry, uint64_t>>;
 
 /// The SSE HUB: encodes what the topics bring, once for all clients, and knows all sessions.
 using sse_hub_actor = record_handler_actor::extend<
-  // Sends the client its snapshot; from then on it gets all that comes.
-  caf::replies_to<atom::join, event_stream_ptr>::with<atom::done>,
-  // Ends all streams, spread over the given milliseconds, and takes no more; answers when the last has been told.
-  caf::replies_to<atom::drain, uint32_t>::with<atom::done>,
-  // INTERNAL: time to end the next few streams.
-  caf::reacts_to<atom::tick>>;
+    // Sends the client its snapshot; from then on it gets all that comes.
+    caf::replies_to<atom::join, event_stream_ptr>::with<atom::done>,
+    // Ends all streams, spread over the given milliseconds, and takes no more; answers when the last has been told.
+    caf::replies_to<atom::drain, uint32_t>::with<atom::done>,
+    // INTERNAL: time to end the next few streams.
+    caf::reacts_to<atom::tick>>;
 
 /// An SSE SESSION: one client's stay, from its join to its end.
 using sse_session_actor = caf::typed_actor<
-  // INTERNAL: the stream has ended, for the reason given (stream_end).
-  caf::reacts_to<atom::closed, uint8_t>>;
+    // INTERNAL: the stream has ended, for the reason given (stream_end).
+    caf::reacts_to<atom::closed, uint8_t>>;
 
 /// KAFKA ADMIN: creates topics and watches whether the cluster answers.
-using kafka_admin_actor = caf::typed_actor<
-  caf::replies_to<atom::state>::with<cluster_view_ptr>,
-  // INTERNAL: time for the next look.
-  caf::reacts_to<atom::tick>>;
+using kafka_admin_actor = caf::typed_actor<caf::replies_to<atom::state>::with<cluster_view_ptr>,
+                                           // INTERNAL: time for the next look.
+                                           caf::reacts_to<atom::tick>>;
 
 /// The GENERATOR: publishes a random event now and then, for demonstrations.
 using generator_actor = caf::typed_actor<
-  // INTERNAL: time for the next event.
-  caf::reacts_to<atom::tick>>;
+    // INTERNAL: time for the next event.
+    caf::reacts_to<atom::tick>>;
 
 /// The ROOT of the supervision tree.
 using root_actor = caf::typed_actor<
-  // From now on children that end stay ended.
-  caf::reacts_to<atom::drain>,
-  // INTERNAL: starts the child with this index (again).
-  caf::reacts_to<atom::start, uint64_t>>;
+    // From now on children that end stay ended.
+    caf::reacts_to<atom::drain>,
+    // INTERNAL: starts the child with this index (again).
+    caf::reacts_to<atom::start, uint64_t>>;
 
 /// The TERMINATOR: an ordered stop within the grace period.
 using terminator_actor = caf::typed_actor<
-  // INTERNAL: the next step.
-  caf::reacts_to<atom::start>,
-  // INTERNAL: the grace period is over.
-  caf::reacts_to<atom::tick>>;
+    // INTERNAL: the next step.
+    caf::reacts_to<atom::start>,
+    // INTERNAL: the grace period is over.
+    caf::reacts_to<atom::tick>>;
 
 } // namespace sluice

@@ -13,8 +13,8 @@ void append_number(std::string& out, double value) {
   char buffer[32];
   constexpr double exact = 9007199254740992.0; // 2^53
   auto end = std::floor(value) == value && std::abs(value) < exact
-               ? std::to_chars(buffer, buffer + sizeof buffer, static_cast<long long>(value)).ptr
-               : std::to_chars(buffer, buffer + sizeof buffer, value).ptr;
+                 ? std::to_chars(buffer, buffer + sizeof buffer, static_cast<long long>(value)).ptr
+                 : std::to_chars(buffer, buffer + sizeof buffer, value).ptr;
   out.append(buffer, end);
 }
 

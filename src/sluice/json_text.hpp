@@ -7,8 +7,8 @@
 
 namespace sluice {
 
-/// Appends `value` as a JSON number: integers below 2^53 without a fraction, others in their shortest exact form, NaN and
-/// infinities (which JSON has no word for) as `null`.
+/// Appends `value` as a JSON number: integers below 2^53 without a fraction, others in their shortest exact form, NaN
+/// and infinities (which JSON has no word for) as `null`.
 void append_number(std::string& out, double value);
 
 /// Appends `text` as a JSON string, quoted and escaped. Bytes from 0x80 on pass through: UTF-8 in, UTF-8 out.

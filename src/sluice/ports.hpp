@@ -27,13 +27,13 @@ using source_event = std::variant<std::monostate, batch_ptr, partitions_assigned
 
 /// Records of some topics, as a member of a consumer group or as a reader of all partitions.
 /// All calls from one thread at a time (the kafka_consumer actor); none blocks, except the destructor, which leaves the
-/// group (seconds at most). `caf::error` events are fatal for this source: make a new one. Passing trouble (broker away)
-/// is not an event: the source reconnects by itself.
+/// group (seconds at most). `caf::error` events are fatal for this source: make a new one. Passing trouble (broker
+/// away) is not an event: the source reconnects by itself.
 class record_source {
 public:
   virtual ~record_source() = default;
-  /// `wake` is called, from any thread, whenever `poll` may have something new. At most one call is outstanding: the next
-  /// comes only after a `poll`. Call once, before the first `poll`.
+  /// `wake` is called, from any thread, whenever `poll` may have something new. At most one call is outstanding: the
+  /// next comes only after a `poll`. Call once, before the first `poll`.
   virtual void on_ready(std::function<void()> wake) = 0;
   /// The next event. With `want_records` false only group events and errors come, records stay where they are.
   virtual source_event poll(bool want_records) = 0;
@@ -47,8 +47,8 @@ public:
 
 // -- Kafka out --------------------------------------------------------------------------------------------------------
 
-/// Writes records, idempotently. All calls from one thread at a time (the kafka_producer actor); none blocks, except the
-/// destructor, which waits for what is in flight as `flush` does (one second at most).
+/// Writes records, idempotently. All calls from one thread at a time (the kafka_producer actor); none blocks, except
+/// the destructor, which waits for what is in flight as `flush` does (one second at most).
 class record_sink {
 public:
   /// Outcome of the record that was passed with `tag`.
@@ -59,7 +59,8 @@ public:
   virtual ~record_sink() = default;
   /// As in `record_source::on_ready`.
   virtual void on_ready(std::function<void()> wake) = 0;
-  /// Takes the record. An error (`queue_full`, `unknown_topic`, `kafka_refused`) means it was not taken and no outcome comes.
+  /// Takes the record. An error (`queue_full`, `unknown_topic`, `kafka_refused`) means it was not taken and no outcome
+  /// comes.
   virtual caf::error send(const outgoing_record& record, uint64_t tag) = 0;
   /// Outcomes since the last call, in any order.
   virtual std::vector<outcome> poll() = 0;
@@ -77,7 +78,8 @@ public:
   virtual caf::error open(const std::function<bool()>& keep_trying) = 0;
   /// Commits `records` and the group's `next_offsets` together, or nothing of it. Repeats through passing trouble while
   /// `keep_trying` says so. An error means: start anew from the last commit.
-  virtual caf::error commit(const std::vector<outgoing_record>& records, const std::vector<topic_partition>& next_offsets,
+  virtual caf::error commit(const std::vector<outgoing_record>& records,
+                            const std::vector<topic_partition>& next_offsets,
                             const std::function<bool()>& keep_trying) = 0;
   /// All records of `topic`'s `partition`, committed ones only, latest value a key (absent value = key gone).
   virtual caf::expected<std::vector<outgoing_record>> read_compacted(const std::string& topic, int32_t partition) = 0;
@@ -134,7 +136,8 @@ public:
 };
 using event_stream_ptr = std::shared_ptr<event_stream>;
 
-/// Gives a block of `events` whole events to every stream that has joined: encoded once, one post an I/O thread. Any thread.
+/// Gives a block of `events` whole events to every stream that has joined: encoded once, one post an I/O thread. Any
+/// thread.
 class fan_out {
 public:
   virtual ~fan_out() = default;

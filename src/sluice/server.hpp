@@ -25,13 +25,13 @@ public:
   caf::error start();
   /// Called once, from any thread, when the root gives up on a role; the text says which and why. Set before `start`.
   void on_failure(std::function<void(std::string)> failed);
-  /// The ordered stop: readiness fails, intake ends, offsets are committed, streams end cleanly. Blocks at most the grace
-  /// period. Returns false where it was over before all was done.
+  /// The ordered stop: readiness fails, intake ends, offsets are committed, streams end cleanly. Blocks at most the
+  /// grace period. Returns false where it was over before all was done.
   bool stop();
 
-  uint16_t port() const;                 ///< Where it listens; the real one, where 0 was configured.
-  const std::string& brokers() const;    ///< Bootstrap addresses in use; the embedded broker's, where there is one.
-  const stats& counters() const;         ///< Any thread.
+  uint16_t port() const;              ///< Where it listens; the real one, where 0 was configured.
+  const std::string& brokers() const; ///< Bootstrap addresses in use; the embedded broker's, where there is one.
+  const stats& counters() const;      ///< Any thread.
 
 private:
   struct impl;

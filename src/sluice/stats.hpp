@@ -29,18 +29,19 @@ struct stats {
   counter rebalances;
   // aggregator
   counter events_aggregated;
-  counter summaries;     ///< Committed.
-  counter transactions;  ///< Committed.
-  counter windows_open;  ///< Gauge.
+  counter summaries;       ///< Committed.
+  counter transactions;    ///< Committed.
+  counter windows_open;    ///< Gauge.
   counter windows_evicted; ///< Closed early because `maxWindows` was reached.
   // dead_letter
   counter dead_letters;
   // sse_hub, sse_session and the shards
-  counter clients;        ///< Gauge: open SSE streams.
+  counter clients; ///< Gauge: open SSE streams.
   counter clients_total;
   counter clients_slow;   ///< Ended because their queue was full.
   counter frames;         ///< Encoded, each once.
   counter deliveries;     ///< Frames handed to the kernel, a client each.
+  counter live_feed;      ///< Gauge: 1 once the hub knows where in the topics it begins.
   counter events_skipped; ///< Not shown live because they are not JSON.
   // http
   counter http_requests;

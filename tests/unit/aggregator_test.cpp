@@ -16,21 +16,24 @@ struct transactions_state {
   bool opened = false;
 };
 /// Promises may only be kept from inside their actor: tests ask for it by message.
-using steered_transactor = transactor_actor::extend<caf::reacts_to<atom::retry, uint64_t>, caf::reacts_to<uint64_t, caf::error>>;
+using steered_transactor =
+    transactor_actor::extend<caf::reacts_to<atom::retry, uint64_t>, caf::reacts_to<uint64_t, caf::error>>;
 steered_transactor::behavior_type transactions_fake(steered_transactor::stateful_pointer<transactions_state> self) {
   return {
-    [self](const transaction_ptr& what) -> caf::result<atom::done> {
-      self->state.seen.push_back(what);
-      self->state.waiting.push_back(self->make_response_promise<atom::done>());
-      return self->state.waiting.back();
-    },
-    [self](atom::start) {
-      self->state.opened = true;
-      return atom::done_v;
-    },
-    [](atom::restore, const std::string&, int32_t) { return outgoing_ptr{std::make_shared<std::vector<outgoing_record>>()}; },
-    [self](atom::retry, uint64_t index) { self->state.waiting.at(index).deliver(atom::done_v); },
-    [self](uint64_t index, const caf::error& error) { self->state.waiting.at(index).deliver(error); },
+      [self](const transaction_ptr& what) -> caf::result<atom::done> {
+        self->state.seen.push_back(what);
+        self->state.waiting.push_back(self->make_response_promise<atom::done>());
+        return self->state.waiting.back();
+      },
+      [self](atom::start) {
+        self->state.opened = true;
+        return atom::done_v;
+      },
+      [](atom::restore, const std::string&, int32_t) {
+        return outgoing_ptr{std::make_shared<std::vector<outgoing_record>>()};
+      },
+      [self](atom::retry, uint64_t index) { self->state.waiting.at(index).deliver(atom::done_v); },
+      [self](uint64_t index, const caf::error& error) { self->state.waiting.at(index).deliver(error); },
   };
 }
 
@@ -40,12 +43,12 @@ struct letters_state {
 };
 dead_letter_actor::behavior_type letters_fake(dead_letter_actor::stateful_pointer<letters_state> self) {
   return {
-    [self](const failed_ptr& failed) -> caf::result<atom::done> {
-      self->state.seen.push_back(failed);
-      self->state.waiting.push_back(self->make_response_promise<atom::done>());
-      return self->state.waiting.back();
-    },
-    [self](atom::retry, uint64_t index) { self->state.waiting.at(index).deliver(atom::done_v); },
+      [self](const failed_ptr& failed) -> caf::result<atom::done> {
+        self->state.seen.push_back(failed);
+        self->state.waiting.push_back(self->make_response_promise<atom::done>());
+        return self->state.waiting.back();
+      },
+      [self](atom::retry, uint64_t index) { self->state.waiting.at(index).deliver(atom::done_v); },
   };
 }
 
@@ -55,11 +58,11 @@ struct consumer_state {
 };
 kafka_consumer_actor::behavior_type consumer_fake(kafka_consumer_actor::stateful_pointer<consumer_state> self) {
   return {
-    [self](atom::credit, uint32_t n) { self->state.credit += n; },
-    [](atom::commit, const partition_list&) {},
-    [](atom::drain) { return atom::done_v; },
-    [](atom::wake) {},
-    [](atom::tick) {},
+      [self](atom::credit, uint32_t n) { self->state.credit += n; },
+      [](atom::commit, const partition_list&) {},
+      [](atom::drain) { return atom::done_v; },
+      [](atom::wake) {},
+      [](atom::tick) {},
   };
 }
 

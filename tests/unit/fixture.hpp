@@ -22,7 +22,7 @@ using namespace std::chrono_literals;
 class batch_fake : public record_batch {
 public:
   batch_fake(std::string topic, int32_t partition, int64_t first_offset, std::vector<std::string> values)
-    : topic_(std::move(topic)), partition_(partition), values_(std::move(values)) {
+      : topic_(std::move(topic)), partition_(partition), values_(std::move(values)) {
     for (const auto& value : values_) {
       record_view view;
       view.value = value;
@@ -53,8 +53,8 @@ inline std::string event(double times, const std::string& key = "") {
   return "{\"payload\":{\"date\":1,\"times\":" + text + "}" + (key.empty() ? "" : ",\"key\":\"" + key + "\"") + "}";
 }
 
-/// Deterministic scheduler and clock. Actors given to `keep` are ended with the test: a periodic one would never let the
-/// base's destructor go.
+/// Deterministic scheduler and clock. Actors given to `keep` are ended with the test: a periodic one would never let
+/// the base's destructor go.
 class actor_fixture : public test_coordinator_fixture<actor_config<caf::id_block::sluice>> {
 public:
   ~actor_fixture() override {

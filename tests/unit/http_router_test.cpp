@@ -149,9 +149,9 @@ CAF_TEST(a problem says what is wrong in a form that programs can read) {
   auto out = problem(422, "Send a number, not \"\xFF\".", "/payload/times", {{"X-A", "b"}});
   auto body = nlohmann::json::parse(out.body);
   CAF_CHECK_EQUAL(out.content_type, "application/problem+json");
-  CAF_CHECK_EQUAL(body["status"], 422);
+  CAF_CHECK_EQUAL(body["status"].get<int>(), 422);
   CAF_CHECK_EQUAL(body["title"], "Unprocessable Content");
-  CAF_CHECK_EQUAL(body["ok"], false);
+  CAF_CHECK(!body["ok"].get<bool>());
   CAF_CHECK_EQUAL(body["field"], "/payload/times");
   CAF_CHECK(!nlohmann::json::parse(problem(404, "x").body).contains("field"));
 }

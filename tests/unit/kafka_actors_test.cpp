@@ -67,24 +67,24 @@ struct handler_state {
 using steered_handler = record_handler_actor::extend<caf::reacts_to<atom::retry>>;
 steered_handler::behavior_type handler_fake(steered_handler::stateful_pointer<handler_state> self) {
   return {
-    [self](const batch_ptr& batch) {
-      self->state.batches.push_back(batch);
-      self->state.consumer = caf::actor_cast<kafka_consumer_actor>(self->current_sender());
-    },
-    [](atom::assigned, partition_list partitions) {
-      for (auto& one : partitions)
-        one.offset = 7;
-      return partitions;
-    },
-    [self](atom::revoked, const partition_list&, bool) -> caf::result<atom::done> {
-      auto promise = self->make_response_promise<atom::done>();
-      if (self->state.hold)
-        self->state.waiting.push_back(promise);
-      else
-        promise.deliver(atom::done_v);
-      return promise;
-    },
-    [self](atom::retry) { self->state.waiting.at(0).deliver(atom::done_v); }, // only its own actor may keep a promise
+      [self](const batch_ptr& batch) {
+        self->state.batches.push_back(batch);
+        self->state.consumer = caf::actor_cast<kafka_consumer_actor>(self->current_sender());
+      },
+      [](atom::assigned, partition_list partitions) {
+        for (auto& one : partitions)
+          one.offset = 7;
+        return partitions;
+      },
+      [self](atom::revoked, const partition_list&, bool) -> caf::result<atom::done> {
+        auto promise = self->make_response_promise<atom::done>();
+        if (self->state.hold)
+          self->state.waiting.push_back(promise);
+        else
+          promise.deliver(atom::done_v);
+        return promise;
+      },
+      [self](atom::retry) { self->state.waiting.at(0).deliver(atom::done_v); }, // only its own actor may keep a promise
   };
 }
 
@@ -100,9 +100,7 @@ struct fixture : actor_fixture {
     consumer = keep(sys.spawn(kafka_consumer, source, record_handler_actor{handler}, credit, &counters));
     consume_messages();
   }
-  handler_state& seen() {
-    return deref<stateful<steered_handler, handler_state>>(handler).state;
-  }
+  handler_state& seen() { return deref<stateful<steered_handler, handler_state>>(handler).state; }
   outgoing_ptr records(size_t n) {
     auto all = std::make_shared<std::vector<outgoing_record>>(n);
     for (auto& one : *all) {
@@ -127,12 +125,12 @@ CAF_TEST(the producer answers once every record has its outcome) {
   sink->acknowledge(0, ec::delivery_timeout);
   consume_messages();
   answer.receive(
-    [](const deliveries& results) {
-      CAF_CHECK_EQUAL((*results)[0].error, ec::delivery_timeout);
-      CAF_CHECK_EQUAL((*results)[1].error, ec::no_error);
-      CAF_CHECK_EQUAL((*results)[1].offset, 1);
-    },
-    [&](caf::error& err) { CAF_FAIL(describe(err)); });
+      [](const deliveries& results) {
+        CAF_CHECK_EQUAL((*results)[0].error, ec::delivery_timeout);
+        CAF_CHECK_EQUAL((*results)[1].error, ec::no_error);
+        CAF_CHECK_EQUAL((*results)[1].offset, 1);
+      },
+      [&](caf::error& err) { CAF_FAIL(describe(err)); });
   CAF_CHECK_EQUAL(counters.records_sent.get(), 1u);
   CAF_CHECK_EQUAL(counters.records_failed.get(), 1u);
 }

@@ -33,12 +33,14 @@ struct live_fake : fan_out {
 
 aggregator_actor::behavior_type aggregator_fake() {
   return {
-    [](const batch_ptr&) {},
-    [](atom::assigned, const partition_list& partitions) { return partitions; },
-    [](atom::revoked, const partition_list&, bool) { return atom::done_v; },
-    [](atom::state) { return aggregation_view{"default", "{\"currentBuffer\":5}"}; },
-    [](atom::tick) {},
-    [](atom::commit) {},
+      [](const batch_ptr&) {},
+      [](atom::assigned, const partition_list& partitions) { return partitions; },
+      [](atom::revoked, const partition_list&, bool) { return atom::done_v; },
+      [](atom::state) {
+        return aggregation_view{"default", "{\"currentBuffer\":5}"};
+      },
+      [](atom::tick) {},
+      [](atom::commit) {},
   };
 }
 
@@ -78,8 +80,8 @@ CAF_TEST(a client is greeted with its retry time and the current aggregation) {
   auto client = open();
   CAF_CHECK(client->greeting.starts_with("retry: "));
   CAF_CHECK(client->greeting.find("event: snapshot\n") != std::string::npos);
-  CAF_CHECK(client->greeting.find(R"(data: {"type":"snapshot","aggregations":{"default":{"currentBuffer":5}}})")
-            != std::string::npos);
+  CAF_CHECK(client->greeting.find(R"(data: {"type":"snapshot","aggregations":{"default":{"currentBuffer":5}}})") !=
+            std::string::npos);
   CAF_CHECK(client->greeting.find("id: 1:10.20,5\n") != std::string::npos);
 }
 

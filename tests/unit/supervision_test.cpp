@@ -18,18 +18,21 @@ caf::behavior mortal(caf::event_based_actor* self) {
 struct fixture : actor_fixture {
   supervision_config cfg;
   size_t starts = 0;
+  bool started = false;
   caf::actor child;
   std::string gave_up;
   root_actor sut;
 
   void start() {
     sut = keep(sys.spawn(
-      root, cfg, std::vector<child_spec>{{"mortal", [this]() -> caf::expected<caf::actor> {
-        ++starts;
-        child = keep(sys.spawn(mortal));
-        return child;
-      }}},
-      [this](std::string why) { gave_up = std::move(why); }, &counters));
+        root, cfg,
+        std::vector<child_spec>{{"mortal",
+                                 [this]() -> caf::expected<caf::actor> {
+                                   ++starts;
+                                   child = keep(sys.spawn(mortal));
+                                   return child;
+                                 }}},
+        [this] { started = true; }, [this](std::string why) { gave_up = std::move(why); }, &counters));
     consume_messages();
   }
   void crash() {
@@ -49,6 +52,12 @@ CAF_TEST(a role that ends with an error is started again after its delay) {
   pass(300ms);
   CAF_CHECK_EQUAL(starts, 2u);
   CAF_CHECK_EQUAL(counters.restarts.get(), 1u);
+}
+
+CAF_TEST(the root says when all roles are there) {
+  start();
+  CAF_CHECK(started);
+  CAF_CHECK_EQUAL(starts, 1u);
 }
 
 CAF_TEST(each restart waits longer than the one before) {
@@ -98,11 +107,15 @@ CAF_TEST(a stop takes its steps one after the other) {
   bool clean = false;
   auto first = keep(sys.spawn(mortal));
   std::vector<drain_step> steps{
-    {"first", [&](terminator_actor::pointer stop, std::function<void()> done) {
-       trace += "1";
-       stop->request(first, 1min, atom::tick_v).then([] {}, [done](const caf::error&) { done(); });
-     }},
-    {"second", [&](terminator_actor::pointer, std::function<void()> done) { trace += "2"; done(); }}};
+      {"first",
+       [&](terminator_actor::pointer stop, std::function<void()> done) {
+         trace += "1";
+         stop->request(first, 1min, atom::tick_v).then([] {}, [done](const caf::error&) { done(); });
+       }},
+      {"second", [&](terminator_actor::pointer, std::function<void()> done) {
+         trace += "2";
+         done();
+       }}};
   keep(sys.spawn(terminator, steps, 10s, [&](bool value) { clean = value; }));
   consume_messages();
   CAF_CHECK_EQUAL(trace, "1"); // its answer is still awaited
@@ -115,7 +128,10 @@ CAF_TEST(a stop takes its steps one after the other) {
 CAF_TEST(past the grace period the stop ends unfinished) {
   bool finished = false, clean = true;
   std::vector<drain_step> steps{{"hangs", [](terminator_actor::pointer, std::function<void()>) {}}};
-  keep(sys.spawn(terminator, steps, 10s, [&](bool value) { finished = true; clean = value; }));
+  keep(sys.spawn(terminator, steps, 10s, [&](bool value) {
+    finished = true;
+    clean = value;
+  }));
   pass(11s);
   CAF_CHECK(finished);
   CAF_CHECK(!clean);
