@@ -3,7 +3,6 @@
 #include <charconv>
 #include <cstring>
 
-#include <nlohmann/json.hpp>
 #include <simdjson.h>
 
 namespace sluice {
@@ -24,6 +23,33 @@ tokens split(const std::string& pointer) {
       parts.back() += pointer[i];
   }
   return parts;
+}
+
+// Appends "e0" to each integer of 19 digits and more.
+std::string widen_integers(std::string_view text) {
+  std::string out;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size();) {
+    auto start = i;
+    while (!quoted && i < text.size() && text[i] >= '0' && text[i] <= '9')
+      ++i;
+    auto digits = i - start;
+    out.append(text, start, digits);
+    if (i == text.size())
+      break;
+    char next = text[i];
+    bool fraction_before = start > 0 && (text[start - 1] == '.' || text[start - 1] == 'e' || text[start - 1] == 'E' ||
+                                         text[start - 1] == '+');
+    if (digits >= 19 && next != '.' && next != 'e' && next != 'E' && !fraction_before)
+      out += "e0";
+    out += next;
+    ++i;
+    if (quoted && next == '\\' && i < text.size())
+      out += text[i++];
+    else if (next == '"')
+      quoted = !quoted;
+  }
+  return out;
 }
 
 bool walk(simdjson::dom::element& at, const tokens& path) {
@@ -55,13 +81,12 @@ struct event_reader::impl {
   bool keyed = false;
   std::string key_text;
 
-  // Integers beyond 64 bits are valid JSON that simdjson refuses; written anew they are floating point.
   bool parse(std::string_view text, simdjson::dom::element& root) {
-    auto error = parse_once(text, root);
-    if (error != simdjson::NUMBER_ERROR && error != simdjson::BIGINT_ERROR)
-      return error == simdjson::SUCCESS;
-    auto document = nlohmann::json::parse(text, nullptr, false);
-    return !document.is_discarded() && parse_once(document.dump(), root) == simdjson::SUCCESS;
+    if (parse_once(text, root) == simdjson::SUCCESS)
+      return true;
+    // Integers beyond 64 bits are valid JSON that simdjson refuses, but not as floating point.
+    auto widened = widen_integers(text);
+    return widened.size() > text.size() && parse_once(widened, root) == simdjson::SUCCESS;
   }
 
   simdjson::error_code parse_once(std::string_view text, simdjson::dom::element& root) {

@@ -24,13 +24,14 @@ fi
 # `conan create` compiles its own copy of the sources. ccache, where there is one, sees that they are the same: the
 # paths in both build folders are alike once they are relative.
 if command -v ccache >/dev/null; then
-  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_DIR=$PWD/build/conan-ccache CCACHE_BASEDIR=/ CCACHE_NOHASHDIR=1 \
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_DIR=$PWD/build/conan-ccache CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 \
     CCACHE_MAXSIZE=500M
 fi
 
 # Optimising is for users; here it would only take time.
 options=(--profile:all conan/profiles/debian12 --no-remote --settings:all build_type=Debug
-  --conf:all "tools.build:jobs=$jobs" --conf:all 'tools.build:cxxflags=["-g0"]')
+  --conf:all "tools.build:jobs=$jobs" --conf:all "tools.cmake.cmake_layout:test_folder=$PWD/build/conan-test"
+  --conf:all 'tools.build:cxxflags=["-g0"]')
 step() {
   local begin=$SECONDS
   printf '\n== conan %s\n' "$*"

@@ -91,7 +91,6 @@ class SluiceConan(ConanFile):
         self.cpp_info.set_property("cmake_find_mode", "none")
         self.cpp_info.set_property("cmake_file_name", "sluice")
         self.cpp_info.set_property("cmake_target_name", "sluice::sluice")
-        self.cpp_info.builddirs = [os.path.join("lib", "cmake", "sluice")]
         # The same for all other generators.
         rooms = {
             "core": ["caf::caf_core"],
@@ -105,5 +104,6 @@ class SluiceConan(ConanFile):
             room.set_property("cmake_target_name", f"sluice::{name}")
             room.libs = ["sluice_app" if name == "sluice" else f"sluice_{name}"]
             room.requires = requires
+            room.builddirs = [os.path.join("lib", "cmake", "sluice")]
         if self.settings.os == "Linux":
             self.cpp_info.components["core"].system_libs = ["pthread"]

@@ -11,7 +11,7 @@ namespace sluice {
 
 namespace {
 
-constexpr std::array<std::pair<ec, const char*>, 11> names{{
+constexpr std::array<std::pair<ec, const char*>, 12> names{{
     {ec::no_error, "no_error"},
     {ec::malformed_record, "malformed_record"},
     {ec::queue_full, "queue_full"},
@@ -23,6 +23,7 @@ constexpr std::array<std::pair<ec, const char*>, 11> names{{
     {ec::retries_exhausted, "retries_exhausted"},
     {ec::shutting_down, "shutting_down"},
     {ec::invalid_config, "invalid_config"},
+    {ec::processor_failed, "processor_failed"},
 }};
 
 } // namespace

@@ -35,6 +35,8 @@ enum class ec : uint8_t {
   shutting_down,
   /// A configuration value is wrong; the text names key and mend.
   invalid_config,
+  /// A processor threw; the text is the exception's.
+  processor_failed,
 };
 
 /// The code's name in words, for logs, metrics and dead letters, e.g. `malformed_record`.

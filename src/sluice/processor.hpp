@@ -10,7 +10,6 @@
 #include <caf/actor_system.hpp>
 #include <caf/expected.hpp>
 #include <caf/result.hpp>
-#include <caf/sec.hpp>
 
 #include "sluice/interfaces.hpp"
 
@@ -23,14 +22,14 @@ using processor_factory = std::function<processor_actor(caf::actor_system&)>;
 /// A processor as a plain function: the result, or an error (`make_failure(ec::malformed_record, …)`) where it failed.
 using processor_function = std::function<caf::expected<std::string>(const record&)>;
 
-/// Calls `function`. What it throws becomes an error with the exception's text.
+/// Calls `function`. What it throws becomes `ec::processor_failed` with the exception's text.
 inline caf::expected<std::string> process(const processor_function& function, const record& x) {
   try {
     return function(x);
   } catch (const std::exception& e) {
-    return caf::error{caf::sec::runtime_error, caf::make_message(std::string{e.what()})};
+    return make_failure(ec::processor_failed, e.what());
   } catch (...) {
-    return caf::error{caf::sec::runtime_error, caf::make_message(std::string{"not a std::exception"})};
+    return make_failure(ec::processor_failed, "it threw something that is not a std::exception");
   }
 }
 
@@ -39,8 +38,7 @@ inline caf::expected<std::string> process(const processor_function& function, co
 ///     auto shout = sluice::make_processor([](const sluice::record& x) { return x.value + "!"; });
 ///
 /// Each processor calls its own copy for one record at a time, on a thread of the actor system's: functions that wait
-/// for the network or a disk hold that thread. An exception fails its record, with the exception's text, and nothing
-/// else.
+/// for the network or a disk hold that thread. An exception fails its record (`ec::processor_failed`) and nothing else.
 inline processor_factory make_processor(processor_function function) {
   return [function = std::move(function)](caf::actor_system& system) -> processor_actor {
     return system.spawn([function](processor_actor::pointer) -> processor_actor::behavior_type {

@@ -129,7 +129,9 @@ CAF_TEST(large and fractional numbers are summed) {
 CAF_TEST(integers beyond 64 bits are numbers) {
   cfg.batch_size = 1;
   auto sut = make();
-  CAF_CHECK(sut.add(*batch("events", 0, 0, {R"({"payload":{"times":18446744073709551616}})"}), at).empty());
+  auto text =
+      R"({"a":"18446744073709551616\"","f":0.12345678901234567890123,"payload":{"times":18446744073709551616}})";
+  CAF_CHECK(sut.add(*batch("events", 0, 0, {text}), at).empty());
   auto summary = *sut.take().records.at(0).value;
   CAF_CHECK_EQUAL(json::parse(summary).at("statistics").at("sumOfValues").get<double>(), 18446744073709551616.0);
   CAF_CHECK(summary.find("18446744073709551616") != std::string::npos); // the sample is as it came
