@@ -23,18 +23,16 @@ void kafka_admin_state::look() {
       log(log_level::warn, name, "Kafka is not connected", {{"cause", seen->error}});
   }
   looked = true;
-  view = seen;
-  if (seen->connected && !wanted.empty()) {
+  if (seen->connected)
     std::erase_if(wanted, [&](const topic_spec& topic) {
       return std::any_of(seen->topics.begin(), seen->topics.end(), [&](const auto& t) { return t.name == topic.name; });
     });
-    if (!wanted.empty()) {
-      if (auto error = admin->create(wanted))
-        log(log_level::warn, name, "topics could not be created, trying again", {{"cause", describe(error)}});
-      else
-        wanted.clear();
-    }
-  }
+  for (const auto& topic : wanted)
+    seen->missing.push_back(topic.name);
+  view = seen;
+  if (seen->connected && !wanted.empty()) // they stay wanted until the next look has seen them
+    if (auto error = admin->create(wanted))
+      log(log_level::warn, name, "topics could not be created, trying again", {{"cause", describe(error)}});
   auto delay = seen->connected && wanted.empty() ? look_interval : look_again_soon;
   self->delayed_send(self, backoff_delay(delay, delay, 1, random), atom::tick_v);
 }

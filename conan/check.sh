@@ -41,4 +41,7 @@ step() {
 step build conan "${options[@]}"
 # A package of exactly these sources that is there already is only tested.
 step create conan "${options[@]}" --options:all 'sluice/*:program=False' --build=missing
+# Else each change of the sources would leave its build behind.
+"$venv/bin/conan" remove --confirm 'sluice/*#!latest' >/dev/null 2>&1
+"$venv/bin/conan" cache clean '*' >/dev/null 2>&1
 echo "conan build and conan create passed in $SECONDS s"

@@ -156,11 +156,6 @@ restinio::request_handling_status_t restinio_connections::handle(const restinio:
 }
 
 void restinio_connections::dispatch(const restinio::request_t& from, const std::shared_ptr<exchange>& what) {
-  if (from.header().http_major() != 1 || from.header().http_minor() > 1) {
-    what->keep_alive = false;
-    answer(what, problem(400, "The request line must end with HTTP/1.1 or HTTP/1.0."));
-    return;
-  }
   auto [path, query] = split_target(from.header().request_target());
   auto read = read_request(from, path, query);
   if (auto* wrong = std::get_if<response>(&read)) {

@@ -132,9 +132,17 @@ asio::error_code socket_guard::has_read(std::string_view bytes) {
       head_.assign(bytes);
     return {};
   }
+  // http_parser takes a line without a version, and any version, as a request.
+  auto head = whole.substr(0, length);
+  head.remove_prefix(std::min(head.find_first_not_of("\r\n"), head.size()));
+  auto line = head.substr(0, head.find('\n'));
+  if (line.find(" HTTP/1.1") == std::string_view::npos && line.find(" HTTP/1.0") == std::string_view::npos) {
+    refuse(400, "The request line must end with HTTP/1.1 or HTTP/1.0.");
+    return asio::error::eof;
+  }
   in_body_ = true;
   body_bytes_ = whole.size() - length;
-  head_complete(whole.substr(0, length));
+  head_complete(head);
   head_.clear();
   return {};
 }

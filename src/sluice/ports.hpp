@@ -94,6 +94,7 @@ struct cluster_view {
     int32_t partitions = 0;
   };
   std::vector<topic> topics;
+  std::vector<std::string> missing; ///< Topics this server is to create and that are not there yet.
 };
 
 /// A topic to be created: partitions and replication factor -1 = the broker's default.
