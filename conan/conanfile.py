@@ -71,6 +71,7 @@ class SluiceConan(ConanFile):
         toolchain = CMakeToolchain(self)
         toolchain.user_presets_path = False  # the project has its own presets
         toolchain.cache_variables["SLUICE_TESTS"] = False
+        toolchain.cache_variables["SLUICE_WERROR"] = False  # a user's compiler may warn of what ours does not
         toolchain.generate()
         CMakeDeps(self).generate()
 

@@ -15,6 +15,7 @@
 #include "kafka/kafka.hpp"
 #include "sluice/config_check.hpp"
 #include "sluice/log.hpp"
+#include "sluice/sse_format.hpp"
 
 #include "aggregator.hpp"
 #include "dead_letter.hpp"
@@ -106,6 +107,7 @@ struct server::impl {
   config cfg;
   stats counters;
   std::function<void(std::string)> failed = [](const std::string&) {};
+  std::atomic<bool> running{false}; ///< All roles are there; the port answers before that.
   std::atomic<bool> draining{false};
   std::shared_ptr<std::atomic<bool>> keep_trying = std::make_shared<std::atomic<bool>>(true);
   std::unique_ptr<kafka::embedded_broker> broker;
@@ -128,7 +130,10 @@ http::api server::impl::make_api() {
   http::api api;
   api.publish = [this](auto records, auto answer) { publish(std::move(records), std::move(answer)); };
   api.open_session = [this](event_stream_ptr stream) {
-    system->spawn(sse_session, std::move(stream), hub->get(), cfg.sse.retry);
+    if (running)
+      system->spawn(sse_session, std::move(stream), hub->get(), cfg.sse.retry);
+    else
+      stream->finish(std::make_shared<const std::string>(encode_retry(100)));
   };
   api.status = [this](auto answer) { status(std::move(answer)); };
   api.readiness = [this](auto answer) { readiness(std::move(answer)); };
@@ -141,8 +146,9 @@ http::api server::impl::make_api() {
 
 void server::impl::publish(std::vector<outgoing_record> records,
                            std::function<void(caf::expected<std::vector<delivery>>)> answer) {
-  if (draining) {
-    answer(make_failure(ec::shutting_down, "the server is stopping; try again, another node may answer"));
+  if (draining || !running) {
+    answer(make_failure(ec::shutting_down, draining ? "the server is stopping; try again, another node may answer"
+                                                    : "the server is starting; try again in a moment"));
     return;
   }
   // One short-lived actor a request: it waits, with a deadline, so that no I/O thread does.
@@ -189,6 +195,12 @@ void server::impl::status(std::function<void(json)> answer) {
     std::map<std::string, json> aggregations;
     size_t awaited = 0;
   };
+  if (!running) {
+    cluster_view none;
+    none.error = "the server is starting; ask again";
+    answer(status_body(none, {}));
+    return;
+  }
   system->spawn([this, answer = std::move(answer)](caf::event_based_actor* self) {
     auto all = std::make_shared<gathering>();
     all->cluster.error = "not looked yet; ask again";
@@ -217,8 +229,8 @@ void server::impl::status(std::function<void(json)> answer) {
 }
 
 void server::impl::readiness(std::function<void(std::string)> answer) {
-  if (draining) {
-    answer("the server is stopping; use another node");
+  if (draining || !running) {
+    answer(draining ? "the server is stopping; use another node" : "the server is starting; ask again");
     return;
   }
   system->spawn([this, answer = std::move(answer)](caf::event_based_actor* self) {
@@ -384,7 +396,8 @@ caf::error server::start() {
   auto started = std::make_shared<std::promise<void>>();
   me.top = me.system->spawn(
       root, me.cfg.supervision, me.children(), [started] { started->set_value(); }, me.failed, &me.counters);
-  started->get_future().wait(); // from here on every role is to be found
+  started->get_future().wait();
+  me.running = true; // every role is to be found
   return {};
 }
 

@@ -1,3 +1,4 @@
+#include <chrono>
 #include <utility>
 
 #include "kafka/client.hpp"
@@ -32,6 +33,8 @@ public:
 
   caf::error send(const outgoing_record& record, uint64_t tag) override {
     auto error = produce(client_.get(), record, tag);
+    if (code_of(error) == ec::unknown_topic && is_there_now(record.topic))
+      error = produce(client_.get(), record, tag);
     if (error)
       if (auto last = client_.fatal())
         return last;
@@ -50,6 +53,19 @@ public:
   caf::error fatal() const override { return client_.fatal(); }
 
 private:
+  // librdkafka remembers for minutes that a topic was missing. Asking blocks for a round trip, so not for every record.
+  bool is_there_now(const std::string& name) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - asked_ < std::chrono::milliseconds{500})
+      return false;
+    topic_handle topic{rd_kafka_topic_new(client_.get(), name.c_str(), nullptr)};
+    const rd_kafka_metadata_t* found = nullptr;
+    const auto error = rd_kafka_metadata(client_.get(), 0, topic.get(), &found, 1000);
+    metadata_handle metadata{found};
+    asked_ = std::chrono::steady_clock::now();
+    return error == RD_KAFKA_RESP_ERR_NO_ERROR && found->topic_cnt == 1 && found->topics[0].partition_cnt > 0;
+  }
+
   void on_delivery(const rd_kafka_message_t& message) {
     outcome done;
     done.tag = tag_of(message);
@@ -67,6 +83,7 @@ private:
 
   std::vector<outcome> outcomes_;
   bool acknowledged_ = false;
+  std::chrono::steady_clock::time_point asked_;
   waker waker_;
   client client_;
   queue_handle queue_;
