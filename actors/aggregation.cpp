@@ -48,7 +48,8 @@ void event_sums::add(const event_sums& other) noexcept {
   count += other.count;
 }
 
-aggregation::aggregation(const aggregation_config& cfg) : cfg_(cfg), reader_(cfg.value_pointer, cfg.key_pointer) {
+aggregation::aggregation(const aggregation_config& cfg)
+    : cfg_(cfg), reader_(cfg.value_pointer, cfg.key_pointer), recent_(cfg.sample_size) {
   // nop
 }
 
@@ -111,20 +112,38 @@ void aggregation::revoke(const topic_partition& where) {
 // -- counting
 // -----------------------------------------------------------------------------------------------------------
 
-aggregation::window& aggregation::window_of(std::string_view key, const moment& at) {
+aggregation::window_iterator aggregation::window_of(std::string_view key, const moment& at) {
+  bool keyed = !cfg_.key_pointer.empty();
+  if (!keyed && !windows_.empty()) // then there is never more than one
+    return windows_.begin();
   last_key_.assign(key);
-  if (auto it = by_key_.find(last_key_); it != by_key_.end())
-    return *it->second;
-  if (windows_.size() >= cfg_.max_windows) {
-    ++evicted_;
-    close(windows_.begin(), at);
+  if (keyed) {
+    if (auto it = by_key_.find(last_key_); it != by_key_.end())
+      return it->second;
+    if (windows_.size() >= cfg_.max_windows) {
+      ++evicted_;
+      close(windows_.begin(), at);
+    }
   }
   auto& fresh = windows_.emplace_back();
   fresh.key = last_key_;
   fresh.due = at.now + cfg_.interval;
   fresh.opened_ms = at.unix_ms;
-  by_key_[last_key_] = std::prev(windows_.end());
-  return fresh;
+  auto where = std::prev(windows_.end());
+  if (keyed)
+    by_key_[last_key_] = where;
+  return where;
+}
+
+void aggregation::remember(window& where, size_t source, std::string_view event) {
+  if (where.samples.size() < cfg_.sample_size) {
+    where.samples.emplace_back();
+  } else { // reuse the oldest one's memory
+    where.samples.push_back(std::move(where.samples.front()));
+    where.samples.pop_front();
+  }
+  where.samples.back().source = source;
+  where.samples.back().event.assign(event);
 }
 
 std::vector<aggregation::failure> aggregation::add(const record_batch& batch, const moment& at) {
@@ -132,11 +151,19 @@ std::vector<aggregation::failure> aggregation::add(const record_batch& batch, co
   auto index = find(batch.topic(), batch.partition());
   if (index == none || !sources_[index].active)
     return failures; // revoked meanwhile: its next owner counts it
+  auto& src = sources_[index];
   auto records = batch.records();
   bool keyed = !cfg_.key_pointer.empty();
+  // Without keys only the last few events of a batch or a window can become samples: their texts are copied once it is
+  // known which they are.
+  size_t recent = 0;
+  auto remember_recent = [&](window& where) {
+    for (auto left = std::min<size_t>(recent, cfg_.sample_size); left > 0; --left)
+      remember(where, index, records[recent_[(recent - left) % cfg_.sample_size]].value);
+    recent = 0;
+  };
   for (size_t i = 0; i < records.size(); ++i) {
     const auto& record = records[i];
-    auto& src = sources_[index];
     if (record.offset < src.position)
       continue;
     src.position = record.offset + 1;
@@ -152,7 +179,8 @@ std::vector<aggregation::failure> aggregation::add(const record_batch& batch, co
       if (auto it = src.covered.find(last_key_); it != src.covered.end() && record.offset <= it->second.last)
         continue;
     }
-    auto& win = window_of(key, at);
+    auto where = window_of(key, at);
+    auto& win = *where;
     auto mine = std::find_if(win.shares.begin(), win.shares.end(), [&](const share& s) { return s.source == index; });
     if (mine == win.shares.end()) {
       win.shares.push_back({index, {}, record.offset, record.offset});
@@ -163,18 +191,18 @@ std::vector<aggregation::failure> aggregation::add(const record_batch& batch, co
     ++win.count;
     ++counted_;
     if (cfg_.sample_size > 0) {
-      if (win.samples.size() == cfg_.sample_size) { // reuse the oldest one's memory
-        win.samples.push_back(std::move(win.samples.front()));
-        win.samples.pop_front();
-      } else {
-        win.samples.emplace_back();
-      }
-      win.samples.back().source = index;
-      win.samples.back().event.assign(record.value);
+      if (keyed)
+        remember(win, index, record.value);
+      else
+        recent_[recent++ % cfg_.sample_size] = i;
     }
-    if (win.count >= cfg_.batch_size)
-      close(by_key_.find(win.key)->second, at);
+    if (win.count >= cfg_.batch_size) {
+      remember_recent(win);
+      close(where, at);
+    }
   }
+  if (recent > 0)
+    remember_recent(windows_.front());
   return failures;
 }
 
@@ -214,7 +242,8 @@ void aggregation::close(window_iterator which, const moment& at) {
   record.value = summary(*which, total, at);
   record.headers.push_back({"sluice-covers", std::move(covers)});
   pending_.push_back(std::move(record));
-  by_key_.erase(which->key);
+  if (!cfg_.key_pointer.empty())
+    by_key_.erase(which->key);
   windows_.erase(which);
 }
 

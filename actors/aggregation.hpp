@@ -123,7 +123,8 @@ private:
   using window_iterator = std::list<window>::iterator;
 
   size_t find(const std::string& topic, int32_t partition) const;
-  window& window_of(std::string_view key, const moment& at);
+  window_iterator window_of(std::string_view key, const moment& at);
+  void remember(window& where, size_t source, std::string_view event);
   void close(window_iterator which, const moment& at);
   int64_t committable(size_t index) const;
   std::string summary(const window& which, const event_sums& total, const moment& at);
@@ -131,10 +132,11 @@ private:
   aggregation_config cfg_;
   event_reader reader_;
   std::vector<source> sources_;
-  std::list<window> windows_; ///< Oldest first.
-  std::unordered_map<std::string, window_iterator> by_key_;
+  std::list<window> windows_;                               ///< Oldest first.
+  std::unordered_map<std::string, window_iterator> by_key_; ///< With a key pointer.
   std::vector<outgoing_record> pending_;
-  std::string last_key_; ///< Scratch.
+  std::string last_key_;       ///< Scratch.
+  std::vector<size_t> recent_; ///< Scratch: places of the last events in the batch at hand, in a ring.
   int64_t last_summary_ms_ = 0;
   uint64_t summaries_in_ms_ = 0;
   uint64_t evicted_ = 0;

@@ -1,5 +1,6 @@
 #include "dead_letter.hpp"
 
+#include <algorithm>
 #include <chrono>
 
 #include "crash.hpp"
@@ -11,6 +12,12 @@ namespace {
 constexpr std::chrono::minutes answer_timeout{2}; // the producer answers within its delivery timeout
 constexpr std::chrono::milliseconds first_delay{200};
 constexpr std::chrono::milliseconds max_delay{10000};
+
+std::string event_id_of(const failed_record& failed) {
+  auto it = std::find_if(failed.headers.begin(), failed.headers.end(),
+                         [](const record_header& one) { return one.name == "sluice-event-id"; });
+  return it == failed.headers.end() ? "unknown" : it->value;
+}
 
 } // namespace
 
@@ -76,7 +83,8 @@ dead_letter_actor::behavior_type dead_letter(dead_letter_state::self_pointer sel
       [self](const failed_ptr& failed) -> caf::result<atom::done> {
         auto& st = self->state;
         log(log_level::warn, st.name, "record goes to its dead-letter topic",
-            {{"topic", failed->topic},
+            {{"eventId", event_id_of(*failed)},
+             {"topic", failed->topic},
              {"partition", std::to_string(failed->partition)},
              {"offset", std::to_string(failed->offset)},
              {"processor", failed->processor},

@@ -232,7 +232,7 @@ void kafka_transaction_log::abort(const std::function<bool()>& keep_trying) {
     if (!error)
       return;
     if (!resumable(error.get()) || !keep_trying()) {
-      broken(failure_of(error.get()));
+      static_cast<void>(broken(failure_of(error.get())));
       return;
     }
   }

@@ -143,6 +143,20 @@ CAF_TEST(deeply nested events are read or refused but never crash) {
   CAF_CHECK_EQUAL(sut.add(*batch("events", 0, 0, {deep}), at).size(), 1u);
 }
 
+CAF_TEST(samples are the last events across batches and partitions) {
+  cfg.batch_size = 100;
+  cfg.sample_size = 3;
+  auto sut = make(2);
+  sut.add(*batch("events", 0, 0, {event(1), event(2), "poison", event(3), event(4)}), at);
+  sut.add(*batch("events", 1, 0, {event(5)}), at);
+  later(31s);
+  sut.close_due(at);
+  auto sample = json::parse(*sut.take().records.at(0).value).at("eventSample");
+  CAF_REQUIRE_EQUAL(sample.size(), 3u);
+  CAF_CHECK_EQUAL(sample[0]["payload"]["times"].get<int>(), 3);
+  CAF_CHECK_EQUAL(sample[2]["payload"]["times"].get<int>(), 5);
+}
+
 CAF_TEST(a revoked partition takes only its own share out of the window) {
   auto sut = make(2);
   sut.add(*batch("events", 0, 0, {event(1)}), at);
