@@ -37,7 +37,7 @@ void root_state::crashed(size_t index, const caf::error& reason) {
 }
 
 root_actor::behavior_type root(root_state::self_pointer self, supervision_config cfg, std::vector<child_spec> children,
-                               std::function<void()> started, std::function<void(std::string)> give_up,
+                               const std::function<void()>& started, std::function<void(std::string)> give_up,
                                stats* counters) {
   auto& st = self->state;
   st.cfg = cfg;

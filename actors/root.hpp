@@ -45,7 +45,7 @@ struct root_state {
 /// growing, jittered delay. More than `max_restarts` crashes within the window: calls `give_up` with the cause, once,
 /// and restarts nothing more. `counters` must outlive it.
 root_actor::behavior_type root(root_state::self_pointer self, supervision_config cfg, std::vector<child_spec> children,
-                               std::function<void()> started, std::function<void(std::string)> give_up,
+                               const std::function<void()>& started, std::function<void(std::string)> give_up,
                                stats* counters);
 
 } // namespace sluice

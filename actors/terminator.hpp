@@ -14,7 +14,7 @@ namespace sluice {
 /// One step of a stop: begins it and calls `done` once it is over, from the terminator's thread. `self` makes requests.
 struct drain_step {
   std::string name;
-  std::function<void(terminator_actor::pointer self, std::function<void()> done)> begin;
+  std::function<void(terminator_actor::pointer self, const std::function<void()>& done)> begin;
 };
 
 struct terminator_state {

@@ -322,12 +322,12 @@ std::vector<child_spec> server::impl::children() {
 std::vector<drain_step> server::impl::drain_steps() {
   std::vector<drain_step> steps;
   using self_pointer = terminator_actor::pointer;
-  auto ask = [](self_pointer self, auto whom, std::function<void()> done, const auto&... message) {
+  auto ask = [](self_pointer self, auto whom, const std::function<void()>& done, const auto&... message) {
     // A role that is gone needs no drain; the grace period bounds one that hangs.
     self->request(whom, std::chrono::minutes{5}, message...)
         .then([done](atom::done) { done(); }, [done](const caf::error&) { done(); });
   };
-  steps.push_back({"intake", [this](self_pointer self, std::function<void()> done) {
+  steps.push_back({"intake", [this](self_pointer self, const std::function<void()>& done) {
                      self->send(*top, atom::drain_v);
                      if (generating)
                        caf::anon_send_exit(generating, caf::exit_reason::user_shutdown);
@@ -335,18 +335,18 @@ std::vector<drain_step> server::impl::drain_steps() {
                      done();
                    }});
   for (auto& one : pipelines)
-    steps.push_back({"aggregation " + one.cfg.name, [ask, &one](self_pointer self, std::function<void()> done) {
-                       ask(self, one.consumer->get(), std::move(done), atom::drain_v);
+    steps.push_back({"aggregation " + one.cfg.name, [ask, &one](self_pointer self, const std::function<void()>& done) {
+                       ask(self, one.consumer->get(), done, atom::drain_v);
                      }});
-  steps.push_back({"kafka_producer", [this, ask](self_pointer self, std::function<void()> done) {
-                     ask(self, producer->get(), std::move(done), atom::drain_v);
+  steps.push_back({"kafka_producer", [this, ask](self_pointer self, const std::function<void()>& done) {
+                     ask(self, producer->get(), done, atom::drain_v);
                    }});
-  steps.push_back({"sse_hub", [this, ask](self_pointer self, std::function<void()> done) {
+  steps.push_back({"sse_hub", [this, ask](self_pointer self, const std::function<void()>& done) {
                      auto spread =
                          static_cast<uint32_t>(std::min<int64_t>(cfg.supervision.grace_period.count() / 4, 2000));
                      if (counters.clients.get() < 100)
                        spread = 0;
-                     ask(self, hub->get(), std::move(done), atom::drain_v, spread);
+                     ask(self, hub->get(), done, atom::drain_v, spread);
                    }});
   return steps;
 }

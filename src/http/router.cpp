@@ -78,12 +78,12 @@ std::string_view request::header(const std::string& lower_case_name) const {
   return found == headers.end() ? std::string_view{} : std::string_view{found->second};
 }
 
-void router::add(std::string method, std::string pattern, handler fn) {
+void router::add(std::string method, const std::string& pattern, handler fn) {
   auto& added = routes_.emplace_back(make_route(std::move(method), pattern));
   added.answer = std::move(fn);
 }
 
-void router::add_stream(std::string pattern, stream_handler fn, stream_check check) {
+void router::add_stream(const std::string& pattern, stream_handler fn, stream_check check) {
   auto& added = routes_.emplace_back(make_route("GET", pattern));
   added.stream = std::move(fn);
   added.check = std::move(check);

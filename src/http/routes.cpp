@@ -42,8 +42,8 @@ json result_of(const delivery& one) {
 
 /// Publishes and answers: `all_well` when every record was acknowledged; 207 with each one's outcome when some were
 /// not; the error itself when there was only one or none got through.
-void publish_and_answer(const api& with, std::vector<outgoing_record> records, std::vector<std::string> event_ids,
-                        int all_well, bool many, const responder& respond) {
+void publish_and_answer(const api& with, std::vector<outgoing_record> records,
+                        const std::vector<std::string>& event_ids, int all_well, bool many, const responder& respond) {
   with.publish(std::move(records), [=](caf::expected<std::vector<delivery>> outcome) {
     if (!outcome) {
       respond(failure(code_of(outcome.error()), text_of(outcome.error())));

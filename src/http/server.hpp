@@ -56,8 +56,8 @@ using stream_check = std::function<std::optional<response>(const request&)>;
 /// itself.
 class router {
 public:
-  void add(std::string method, std::string pattern, handler fn);
-  void add_stream(std::string pattern, stream_handler fn, stream_check check = {});
+  void add(std::string method, const std::string& pattern, handler fn);
+  void add_stream(const std::string& pattern, stream_handler fn, stream_check check = {});
   struct route {
     std::string method;
     std::vector<std::string> parts; ///< ":x" = a parameter.

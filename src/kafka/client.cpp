@@ -14,6 +14,7 @@ struct client::context {
   log_sink log; ///< Emptied when the client is gone.
   client_callbacks callbacks;
   std::string last_error;
+  std::shared_ptr<context> self; ///< Set to keep this alive for good.
 
   void write(int level, const std::string& component, const std::string& text) {
     std::lock_guard guard{mutex};
@@ -85,7 +86,7 @@ client::~client() {
   if (abandoned_) {
     std::lock_guard guard{context_->mutex};
     context_->log = nullptr;
-    static_cast<void>(new std::shared_ptr<context>(context_)); // librdkafka's threads still use it
+    context_->self = context_; // librdkafka's threads still use it: kept for good
     return;
   }
   // An answer that a hung broker owes may hold librdkafka's threads for the whole request timeout: nobody waits for it.

@@ -21,8 +21,8 @@ constexpr int offsets_timeout_ms = 5000;
 class kafka_transaction_log : public transaction_log {
 public:
   kafka_transaction_log(const kafka_config& cfg, const std::string& transactional_id,
-                        std::shared_ptr<group_source> group, log_sink log)
-      : cfg_(cfg), log_(log), group_(std::move(group)),
+                        const std::shared_ptr<group_source>& group, log_sink log)
+      : cfg_(cfg), log_(log), group_(group),
         client_(RD_KAFKA_PRODUCER, make_conf(cfg, transactional_properties(cfg, transactional_id)), std::move(log),
                 {.rebalance = nullptr, .commit = nullptr, .delivery = [this](const rd_kafka_message_t& message) {
                    on_delivery(message);

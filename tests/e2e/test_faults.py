@@ -33,7 +33,7 @@ def assert_all_there(load, kafka, source):
     return list(there.values())
 
 
-def test_a_broker_killed_and_back_under_load_loses_nothing_acknowledged(sluice, own_kafka):
+def test_a_broker_killed_and_back_under_load_loses_nothing_acknowledged(own_kafka, sluice):
     kafka = own_kafka.start()
     config, source, sink = setup(kafka)
     server = sluice(config)
@@ -61,7 +61,7 @@ def test_a_broker_killed_and_back_under_load_loses_nothing_acknowledged(sluice, 
     expect_exactly_once(kafka.bootstrap, sink, written)
 
 
-def test_a_frozen_broker_costs_nothing_but_time(sluice, own_kafka):
+def test_a_frozen_broker_costs_nothing_but_time(own_kafka, sluice):
     kafka = own_kafka.start()
     config, source, sink = setup(kafka)
     server = sluice(config)
@@ -79,7 +79,7 @@ def test_a_frozen_broker_costs_nothing_but_time(sluice, own_kafka):
     expect_exactly_once(kafka.bootstrap, sink, written)
 
 
-def test_a_broker_that_is_down_at_start_is_waited_for(sluice, own_kafka):
+def test_a_broker_that_is_down_at_start_is_waited_for(own_kafka, sluice):
     kafka = own_kafka
     config, source, sink = setup(kafka)
     config["kafka"]["deliveryTimeout"] = 2000
@@ -177,7 +177,7 @@ def test_an_idle_server_ends_at_once(sluice, kafka, number):
     assert time.monotonic() - begin < 5
 
 
-def test_a_request_under_way_is_answered_before_the_end(sluice, own_kafka):
+def test_a_request_under_way_is_answered_before_the_end(own_kafka, sluice):
     kafka = own_kafka.start()
     config, source, _ = setup(kafka)
     server = sluice(config)
@@ -196,7 +196,7 @@ def test_a_request_under_way_is_answered_before_the_end(sluice, own_kafka):
     assert ((2 in values_of_times(kafka, source)) or answers[0].status == 503)
 
 
-def test_with_kafka_away_the_end_keeps_to_the_grace_period(sluice, own_kafka):
+def test_with_kafka_away_the_end_keeps_to_the_grace_period(own_kafka, sluice):
     kafka = own_kafka.start()
     config, _, _ = setup(kafka, supervision={"gracePeriod": 3000})
     server = sluice(config)

@@ -419,7 +419,7 @@ CAF_TEST(the command line knows its subcommands and helps) {
   CAF_CHECK_EQUAL(help.exit_code, 0);
   for (const auto& opt : options())
     CAF_CHECK(contains(help.text, "--" + opt.key));
-  for (auto wrong : {std::vector<const char*>{}, {"srve"}, {"serve", "--port"}}) {
+  for (const auto& wrong : {std::vector<const char*>{}, {"srve"}, {"serve", "--port"}}) {
     auto line = parse(wrong);
     CAF_CHECK_EQUAL(line.command, "");
     CAF_CHECK_EQUAL(line.exit_code, 2);

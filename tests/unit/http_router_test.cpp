@@ -25,7 +25,7 @@ T must(std::optional<T> x) {
 
 router example() {
   router out;
-  auto nothing = [](request, responder) {};
+  auto nothing = [](const request&, const responder&) {};
   out.add("GET", "/", nothing);
   out.add("GET", "/kafka/topics", nothing);
   out.add("POST", "/kafka/topics", nothing);
@@ -33,7 +33,7 @@ router example() {
   out.add("GET", "/kafka/topics/:topic", nothing);
   out.add("GET", "/kafka/topics/mine", nothing);
   out.add("POST", "/kafka/send/:topic", nothing);
-  out.add_stream("/events", [](request, event_stream_ptr) {});
+  out.add_stream("/events", [](const request&, const event_stream_ptr&) {});
   return out;
 }
 
@@ -105,7 +105,7 @@ CAF_TEST(a path without the method tells which methods it has) {
 CAF_TEST(HEAD is answered by GET unless it has a route of its own) {
   auto routes = example();
   CAF_CHECK_EQUAL(routes.find("HEAD", "/kafka/topics").found->method, "GET");
-  routes.add("HEAD", "/kafka/topics", [](request, responder) {});
+  routes.add("HEAD", "/kafka/topics", [](const request&, const responder&) {});
   CAF_CHECK_EQUAL(routes.find("HEAD", "/kafka/topics").found->method, "HEAD");
   CAF_CHECK_EQUAL(routes.find("GET", "/kafka/topics").found->method, "GET");
 }

@@ -34,7 +34,8 @@ CAF_TEST(the routes are those of openapi.yaml) {
   for (const auto& route : http::make_routes({}).list())
     served.insert(route);
   std::set<std::string> described;
-  for (const auto& [path, operations] : json::parse(openapi_json)["paths"].items()) {
+  auto openapi = json::parse(openapi_json);
+  for (const auto& [path, operations] : openapi.at("paths").items()) {
     auto pattern = path;
     for (size_t at; (at = pattern.find('{')) != std::string::npos;) {
       pattern.replace(at, 1, ":");

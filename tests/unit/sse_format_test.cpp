@@ -98,7 +98,7 @@ CAF_TEST(data with a leading space or colon comes out as it went in) {
 }
 
 CAF_TEST(ids and types that would cut the line are refused) {
-  for (auto bad : {"a\nb"s, "a\rb"s, "\r\n"s, "a\0b"s}) {
+  for (const auto& bad : {"a\nb"s, "a\rb"s, "\r\n"s, "a\0b"s}) {
     CAF_CHECK(!encode_event("x", "", bad));
     CAF_CHECK(!encode_event("x", bad));
     CAF_CHECK(!encode_cursor(bad));

@@ -108,11 +108,11 @@ CAF_TEST(a stop takes its steps one after the other) {
   auto first = keep(sys.spawn(mortal));
   std::vector<drain_step> steps{
       {"first",
-       [&](terminator_actor::pointer stop, std::function<void()> done) {
+       [&](terminator_actor::pointer stop, const std::function<void()>& done) {
          trace += "1";
          stop->request(first, 1min, atom::tick_v).then([] {}, [done](const caf::error&) { done(); });
        }},
-      {"second", [&](terminator_actor::pointer, std::function<void()> done) {
+      {"second", [&](terminator_actor::pointer, const std::function<void()>& done) {
          trace += "2";
          done();
        }}};
@@ -127,7 +127,7 @@ CAF_TEST(a stop takes its steps one after the other) {
 
 CAF_TEST(past the grace period the stop ends unfinished) {
   bool finished = false, clean = true;
-  std::vector<drain_step> steps{{"hangs", [](terminator_actor::pointer, std::function<void()>) {}}};
+  std::vector<drain_step> steps{{"hangs", [](terminator_actor::pointer, const std::function<void()>&) {}}};
   keep(sys.spawn(terminator, steps, 10s, [&](bool value) {
     finished = true;
     clean = value;
