@@ -164,7 +164,9 @@ void aggregator_state::committed() {
 }
 
 void aggregator_state::give_credit() {
-  if (owed == 0 || windows->pending() > stop_reading_at || burials > max_burials)
+  // A quarter at a time: the consumer has the rest meanwhile, and is not woken for every batch.
+  bool few = uint64_t{owed} * 4 < cfg.in_flight_records;
+  if (owed == 0 || few || windows->pending() > stop_reading_at || burials > max_burials)
     return;
   self->send(consumer, atom::credit_v, owed);
   owed = 0;

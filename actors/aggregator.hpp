@@ -34,7 +34,7 @@ struct aggregator_state {
   void schedule();
   void commit();
   void committed();
-  /// Gives credits back unless too much waits for Kafka.
+  /// Gives credits back, a quarter of all at a time, unless too much waits for Kafka.
   void give_credit();
   void arm_due_timer();
   void fail(const caf::error& error);

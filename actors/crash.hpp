@@ -9,8 +9,8 @@
 
 namespace sluice {
 
-/// Logs what `self`'s handlers throw and ends the actor with `ec::retries_exhausted`'s neighbour `runtime_error`, so
-/// that its supervisor restarts it. Call once, in the actor's constructor function.
+/// Logs what `self`'s handlers throw and ends the actor with an error, so that its supervisor restarts it. Call once,
+/// in the actor's constructor function.
 template <class Self>
 void log_crashes(Self* self, const char* name) {
   self->set_exception_handler([name](std::exception_ptr& thrown) -> caf::error {

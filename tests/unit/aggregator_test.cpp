@@ -144,10 +144,13 @@ CAF_TEST(a lone event is summarised after the interval) {
   CAF_CHECK_EQUAL(committed().seen.size(), 1u);
 }
 
-CAF_TEST(every record gives its credit back) {
+CAF_TEST(every record gives its credit back and a quarter of them at a time) {
+  cfg.in_flight_records = 8;
   start();
-  feed(batch("events", 0, 0, {event(1), "poison"}));
-  CAF_CHECK_EQUAL(reader().credit, 2u);
+  feed(batch("events", 0, 0, {event(1)}));
+  CAF_CHECK_EQUAL(reader().credit, 0u);
+  feed(batch("events", 0, 1, {"poison", event(1)}));
+  CAF_CHECK_EQUAL(reader().credit, 3u);
 }
 
 CAF_TEST(a poison record goes to the dead letters with its headers and its offset waits for it) {
