@@ -157,7 +157,7 @@ void send(const api& with, const request& req, bool batch, const responder& resp
       record.headers.push_back(std::move(header));
     records.push_back(std::move(record));
   }
-  publish_and_answer(with, std::move(records), std::move(ids), 200, batch, respond);
+  publish_and_answer(with, std::move(records), ids, 200, batch, respond);
 }
 
 } // namespace
@@ -218,7 +218,7 @@ void add_event_routes(router& routes, const api& with) {
                  record.headers = tracing_headers(req, ids.back());
                  records.push_back(std::move(record));
                }
-               publish_and_answer(with, std::move(records), std::move(ids), 202, body.many, respond);
+               publish_and_answer(with, std::move(records), ids, 202, body.many, respond);
              }));
   routes.add_stream(
       "/events", [with](const request&, event_stream_ptr stream) { with.open_session(std::move(stream)); },
