@@ -87,9 +87,9 @@ CAF_TEST(an actor of ones own is a processor too) {
     });
   };
   testing::processor_harness counter{counting};
-  CAF_CHECK_EQUAL(*counter.push(order("a")), "1");
-  CAF_CHECK_EQUAL(*counter.push(order("b")), "2");
-  CAF_CHECK_EQUAL(*counter.push(order("c")), "3");
+  CAF_CHECK_EQUAL(std::string{*counter.push(order("a"))}, "1");
+  CAF_CHECK_EQUAL(std::string{*counter.push(order("b"))}, "2");
+  CAF_CHECK_EQUAL(std::string{*counter.push(order("c"))}, "3");
   auto gone = counter.push(order("d"));
   CAF_REQUIRE(!gone);
   CAF_CHECK(gone.error() == caf::sec::request_receiver_down);
