@@ -29,8 +29,8 @@ std::unique_ptr<record_source> make_tail_source(const kafka_config& cfg, const s
 /// An idempotent producer, acks=all.
 std::unique_ptr<record_sink> make_sink(const kafka_config& cfg, log_sink log);
 
-/// A transactional producer for `group`, which must come from `make_group_source`. It is not kept alive: once it is gone
-/// `commit` returns `shutting_down`.
+/// A transactional producer for `group`, which must come from `make_group_source`. It is not kept alive: once it is
+/// gone `commit` returns `shutting_down`.
 std::unique_ptr<transaction_log> make_transaction_log(const kafka_config& cfg, const std::string& transactional_id,
                                                       std::shared_ptr<record_source> group, log_sink log);
 
