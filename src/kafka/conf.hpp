@@ -27,9 +27,10 @@ property_list producer_properties(const kafka_config& cfg);
 /// The same for a transactional producer.
 property_list transactional_properties(const kafka_config& cfg, const std::string& transactional_id);
 
-/// How long the broker waits for a transaction before it aborts it, in ms; restarts after a crash wait as long at
-/// worst.
-inline constexpr int transaction_timeout_ms = 30000;
+/// How long the broker waits for a transaction before it aborts it, in ms. Who takes over the partitions of a member
+/// that died inside a transaction waits as long at worst, plus the broker's own rhythm of looking (10 s by default):
+/// until then those offsets are not settled. Ours live for milliseconds, so this is short; Kafka Streams takes the same.
+inline constexpr int transaction_timeout_ms = 10000;
 
 /// Connection settings, then `role`, then `cfg.properties`. Throws `conf_error`.
 conf_handle make_conf(const kafka_config& cfg, const property_list& role);

@@ -13,6 +13,9 @@ import pytest
 
 from support import Feeder, Load, aggregation, config_for, consume, eventually, expect_exactly_once, unique, values_of
 
+# A member killed inside a transaction leaves its partitions' offsets unsettled: its session (4 s) ends, the transaction
+# times out (10 s), the broker, which looks every 10 s, notices; and a slow machine.
+TAKEOVER_SECONDS = 60
 CRASHES = int(os.environ.get("SLUICE_CRASHES", "3"))
 
 
@@ -51,7 +54,7 @@ def test_a_server_killed_at_random_moments_counts_each_event_once(sluice, kafka,
     assert server.metric("sluice_dead_letters_total") == 0
 
 
-@pytest.mark.seconds(150)
+@pytest.mark.seconds(300)
 def test_members_that_come_and_go_count_each_event_once(sluice, kafka):
     source, sink, group = unique("events"), unique("summaries"), unique("group")
     first, second = (sluice(config_for(kafka.bootstrap, full_samples(source, sink), group=group), start=False)
@@ -62,7 +65,8 @@ def test_members_that_come_and_go_count_each_event_once(sluice, kafka):
     def summarised_by(server, more=3):
         """Waits until this server has taken part."""
         had = server.metric("sluice_aggregator_summaries_total")
-        eventually("summaries of the server", lambda: server.metric("sluice_aggregator_summaries_total") >= had + more, timeout=30)
+        eventually("summaries of the server", lambda: server.metric("sluice_aggregator_summaries_total") >= had + more,
+                   timeout=TAKEOVER_SECONDS)
 
     summarised_by(first)
     second.start()  # joins: partitions move over
@@ -81,7 +85,7 @@ def test_members_that_come_and_go_count_each_event_once(sluice, kafka):
     expect_exactly_once(kafka.bootstrap, sink, fed)
 
 
-@pytest.mark.seconds(90)
+@pytest.mark.seconds(240)
 def test_a_server_that_was_frozen_counts_nothing_twice(sluice, kafka):
     """A member stopped for longer than its session lost its partitions and must not commit for them any more."""
     source, sink, group = unique("events"), unique("summaries"), unique("group")
@@ -92,9 +96,9 @@ def test_a_server_that_was_frozen_counts_nothing_twice(sluice, kafka):
     os.kill(first.pid, signal.SIGSTOP)
     had = second.metric("sluice_aggregator_summaries_total")
     time.sleep(7)
-    eventually("the other takes over", lambda: second.metric("sluice_aggregator_summaries_total") > had + 3, timeout=30)
+    eventually("the other takes over", lambda: second.metric("sluice_aggregator_summaries_total") > had + 3, timeout=TAKEOVER_SECONDS)
     os.kill(first.pid, signal.SIGCONT)
     had = first.metric("sluice_aggregator_summaries_total")
-    eventually("it is back", lambda: first.metric("sluice_aggregator_summaries_total") > had + 3, timeout=40)
+    eventually("it is back", lambda: first.metric("sluice_aggregator_summaries_total") > had + 3, timeout=TAKEOVER_SECONDS)
     fed = feeder.finish()
     expect_exactly_once(kafka.bootstrap, sink, fed)
