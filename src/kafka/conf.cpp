@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <string_view>
 
 #include "kafka/client.hpp"
@@ -173,13 +174,30 @@ property_list producer_properties(const kafka_config& cfg) {
 
 property_list transactional_properties(const kafka_config& cfg, const std::string& transactional_id) {
   auto result = producer_properties(cfg);
-  const auto timeout = std::min(cfg.delivery_timeout, milliseconds{transaction_timeout_ms});
   result.insert(result.end(), {{"transactional.id", transactional_id},
                                {"transaction.timeout.ms", std::to_string(transaction_timeout_ms)},
-                               {"message.timeout.ms", ms(timeout)},
                                {"batch.num.messages", "10000"}});
   return result;
 }
+
+namespace {
+
+int number_of(const rd_kafka_conf_t* conf, const char* name) {
+  std::array<char, 32> text{};
+  std::size_t size = text.size();
+  rd_kafka_conf_get(conf, name, text.data(), &size);
+  return std::atoi(text.data());
+}
+
+/// librdkafka refuses waits longer than the transaction they belong to.
+void fit_into_transaction(rd_kafka_conf_t* conf) {
+  const auto whole = number_of(conf, "transaction.timeout.ms");
+  for (const auto* name : {"socket.timeout.ms", "message.timeout.ms"})
+    if (number_of(conf, name) > whole)
+      set(conf, name, std::to_string(whole), false);
+}
+
+} // namespace
 
 conf_handle make_conf(const kafka_config& cfg, const property_list& role) {
   conf_handle conf{rd_kafka_conf_new()};
@@ -201,6 +219,8 @@ conf_handle make_conf(const kafka_config& cfg, const property_list& role) {
     set(raw, name, value, false);
   for (const auto& [name, value] : cfg.properties)
     set(raw, name, value, true);
+  if (std::any_of(role.begin(), role.end(), [](const auto& x) { return x.first == "transactional.id"; }))
+    fit_into_transaction(raw);
   return conf;
 }
 

@@ -29,7 +29,8 @@ property_list transactional_properties(const kafka_config& cfg, const std::strin
 
 /// How long the broker waits for a transaction before it aborts it, in ms. Who takes over the partitions of a member
 /// that died inside a transaction waits as long at worst, plus the broker's own rhythm of looking (10 s by default):
-/// until then those offsets are not settled. Ours live for milliseconds, so this is short; Kafka Streams takes the same.
+/// until then those offsets are not settled. Ours live for milliseconds, so this is short; Kafka Streams takes the
+/// same.
 inline constexpr int transaction_timeout_ms = 10000;
 
 /// Connection settings, then `role`, then `cfg.properties`. Throws `conf_error`.
