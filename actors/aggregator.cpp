@@ -210,6 +210,7 @@ aggregator_actor::behavior_type aggregator(aggregator_state::self_pointer self, 
         self->state.revoke({partitions, lost, promise});
         return promise;
       },
+      [](atom::reached, const topic_partition&) {}, // summaries are about records, not about places
       [self](atom::state) {
         return aggregation_view{self->state.cfg.name, self->state.windows->view()};
       },

@@ -5,25 +5,13 @@
 
 #include <simdjson.h>
 
+#include "sluice/json_text.hpp"
+
 namespace sluice {
 
 namespace {
 
-using tokens = std::vector<std::string>;
-
-// "/a/b~1c" -> {"a", "b/c"}. Split once here, not once an event.
-tokens split(const std::string& pointer) {
-  tokens parts;
-  for (size_t i = 0; i < pointer.size(); ++i) {
-    if (pointer[i] == '/')
-      parts.emplace_back();
-    else if (pointer[i] == '~' && i + 1 < pointer.size())
-      parts.back() += pointer[++i] == '1' ? '/' : '~';
-    else
-      parts.back() += pointer[i];
-  }
-  return parts;
-}
+using path = event_reader::path;
 
 // Appends "e0" to each integer of 19 digits and more.
 std::string widen_integers(std::string_view text) {
@@ -52,8 +40,8 @@ std::string widen_integers(std::string_view text) {
   return out;
 }
 
-bool walk(simdjson::dom::element& at, const tokens& path) {
-  for (const auto& part : path) {
+bool walk(simdjson::dom::element& at, const path& where) {
+  for (const auto& part : where) {
     simdjson::dom::element next;
     if (at.is_object()) {
       if (at.get_object().at_key(part).get(next) != simdjson::SUCCESS)
@@ -74,10 +62,25 @@ bool walk(simdjson::dom::element& at, const tokens& path) {
 
 } // namespace
 
+// "/a/b~1c" -> {"a", "b/c"}. Split once here, not once an event.
+event_reader::path event_reader::split(const std::string& pointer) {
+  path parts;
+  for (size_t i = 0; i < pointer.size(); ++i) {
+    if (pointer[i] == '/')
+      parts.emplace_back();
+    else if (pointer[i] == '~' && i + 1 < pointer.size())
+      parts.back() += pointer[++i] == '1' ? '/' : '~';
+    else
+      parts.back() += pointer[i];
+  }
+  return parts;
+}
+
 struct event_reader::impl {
   simdjson::dom::parser parser;
   std::string padded; // simdjson reads a little beyond the end
-  tokens value, key;
+  simdjson::dom::element last; // what `valid` read
+  path value, key;
   bool keyed = false;
   std::string key_text;
 
@@ -109,8 +112,42 @@ event_reader::event_reader(event_reader&&) noexcept = default;
 event_reader& event_reader::operator=(event_reader&&) noexcept = default;
 
 bool event_reader::valid(std::string_view text) {
-  simdjson::dom::element root;
-  return impl_->parse(text, root);
+  return impl_->parse(text, impl_->last);
+}
+
+void event_reader::texts_at(const path& where, std::vector<std::string>& out) {
+  auto at = impl_->last;
+  if (!walk(at, where))
+    return;
+  auto take = [&out](simdjson::dom::element one) {
+    if (one.is_string())
+      out.emplace_back(one.get_string().value());
+    else if (one.is_number() || one.is_bool())
+      out.push_back(simdjson::minify(one));
+  };
+  if (!at.is_array()) {
+    take(at);
+    return;
+  }
+  for (auto one : at.get_array())
+    take(one);
+}
+
+std::string event_reader::object_without(std::string_view member) {
+  simdjson::dom::object object;
+  if (impl_->last.get_object().get(object) != simdjson::SUCCESS)
+    return simdjson::minify(impl_->last);
+  std::string out = "{";
+  for (auto field : object) {
+    if (field.key == member)
+      continue;
+    if (out.size() > 1)
+      out += ',';
+    append_string(out, field.key);
+    out += ':';
+    out += simdjson::minify(field.value);
+  }
+  return out + "}";
 }
 
 const char* event_reader::read(std::string_view text, double& value, std::string_view& key) {

@@ -22,6 +22,14 @@ public:
   const char* read(std::string_view text, double& value, std::string_view& key);
   /// Whether `text` is one valid JSON document.
   bool valid(std::string_view text);
+  /// A JSON pointer's parts, decoded.
+  using path = std::vector<std::string>;
+  static path split(const std::string& pointer);
+  /// What is at `where` in the document that was read last (and was valid), appended to `out`: a string as it is, a
+  /// number or boolean as its JSON text, a list's elements each. Anything else, or nothing there: nothing.
+  void texts_at(const path& where, std::vector<std::string>& out);
+  /// The document that was read last, without this member, as JSON; whole where it is no object.
+  std::string object_without(std::string_view member);
 
 private:
   struct impl;

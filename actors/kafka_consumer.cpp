@@ -33,6 +33,8 @@ void kafka_consumer_state::pump() {
       credit -= static_cast<int64_t>(n);
       counters->records_consumed.add(n);
       self->send(handler, std::move(*batch));
+    } else if (auto* end = std::get_if<partition_reached>(&event)) {
+      self->send(handler, atom::reached_v, std::move(end->where));
     } else if (auto* error = std::get_if<caf::error>(&event)) {
       log(log_level::error, name, "the source cannot go on", {{"cause", describe(*error)}});
       self->quit(*error);

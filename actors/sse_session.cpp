@@ -1,8 +1,9 @@
 #include "sse_session.hpp"
 
+#include <random>
 #include <string>
 
-#include "sluice/sse_format.hpp"
+#include "sluice/live_format.hpp"
 
 #include "crash.hpp"
 
@@ -12,38 +13,53 @@ namespace {
 
 constexpr std::chrono::seconds join_timeout{5};
 
+// +-20 %: clients that came together do not leave together.
+std::chrono::milliseconds jittered(std::chrono::milliseconds span) {
+  thread_local std::minstd_rand random{std::random_device{}()};
+  return span * static_cast<int>(80 + random() % 41) / 100;
+}
+
 } // namespace
 
 sse_session_actor::behavior_type sse_session(sse_session_actor::stateful_pointer<sse_session_state> self,
-                                             event_stream_ptr stream, sse_hub_actor hub,
-                                             std::chrono::milliseconds retry) {
+                                             live_request_ptr request, sse_hub_actor hub, session_limits limits) {
   auto& st = self->state;
-  st.stream = std::move(stream);
+  st.request = std::move(request);
   st.hub = std::move(hub);
   log_crashes(self, st.name);
-  auto come_back_later = [self, retry] {
-    self->state.stream->finish(std::make_shared<const std::string>(encode_retry(static_cast<uint64_t>(retry.count()))));
-    self->quit();
+  // The session itself ends with its stream.
+  auto come_back = [self](std::chrono::milliseconds after) {
+    const auto& stream = self->state.request->stream;
+    std::string text;
+    append_retry(text, stream->protocol(), static_cast<uint64_t>(after.count()));
+    stream->finish(std::make_shared<const std::string>(std::move(text)));
   };
-  st.stream->on_closed([me = sse_session_actor{self}](stream_end why) {
+  st.request->stream->on_closed([me = sse_session_actor{self}](stream_end why) {
     caf::anon_send(me, atom::closed_v, static_cast<uint8_t>(why));
   });
-  self->set_down_handler([come_back_later](const caf::down_msg&) { come_back_later(); });
+  self->set_down_handler([come_back, limits](const caf::down_msg&) { come_back(jittered(limits.retry)); });
   self->monitor(st.hub);
-  self->request(st.hub, join_timeout, atom::join_v, st.stream)
+  self->request(st.hub, join_timeout, atom::join_v, st.request)
       .then([](atom::done) {},
-            [come_back_later](const caf::error& error) {
+            [come_back, limits](const caf::error& error) {
               log(log_level::warn, sse_session_state::name, "client told to come back later",
                   {{"cause", describe(error)}});
-              come_back_later();
+              come_back(jittered(limits.retry));
             });
+  std::optional<std::chrono::milliseconds> stay = limits.credentials_left;
+  if (limits.lifetime.count() > 0)
+    stay = std::min(jittered(limits.lifetime), stay.value_or(std::chrono::milliseconds::max()));
+  if (stay)
+    self->delayed_send(self, *stay, atom::tick_v);
   return {
       [self](atom::closed, uint8_t why) {
         constexpr const char* reasons[] = {"client left", "too slow", "finished"};
+        const auto& request = *self->state.request;
         log(log_level::debug, sse_session_state::name, "stream ended",
-            {{"stream", std::to_string(self->state.stream->id())}, {"reason", reasons[why]}});
+            {{"client", request.client}, {"user", request.user}, {"reason", reasons[why]}});
         self->quit();
       },
+      [come_back, limits](atom::tick) { come_back(jittered(limits.retry) / 10); },
   };
 }
 

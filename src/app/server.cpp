@@ -1,8 +1,11 @@
 // The composition root: builds the adapters, spawns the tree, connects the two.
 #include "sluice/server.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <deque>
 #include <future>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <utility>
@@ -15,7 +18,7 @@
 #include "kafka/kafka.hpp"
 #include "sluice/config_check.hpp"
 #include "sluice/log.hpp"
-#include "sluice/sse_format.hpp"
+#include "sluice/live_format.hpp"
 
 #include "aggregator.hpp"
 #include "dead_letter.hpp"
@@ -23,6 +26,7 @@
 #include "kafka_admin.hpp"
 #include "kafka_consumer.hpp"
 #include "kafka_producer.hpp"
+#include "live_channels.hpp"
 #include "metrics.hpp"
 #include "openapi.hpp"
 #include "role.hpp"
@@ -47,15 +51,6 @@ void log_kafka(int level, const std::string& component, const std::string& text)
   log(as, "librdkafka", text, {{"component", component}});
 }
 
-std::set<std::string> live_topics(const config& cfg) {
-  std::set<std::string> topics(cfg.sse.topics.begin(), cfg.sse.topics.end());
-  for (const auto& one : cfg.aggregations) {
-    topics.insert(one.topics.begin(), one.topics.end());
-    topics.insert(one.sink);
-  }
-  return topics;
-}
-
 std::vector<topic_spec> wanted_topics(const config& cfg) {
   std::set<std::string> seen;
   std::vector<topic_spec> topics;
@@ -72,12 +67,46 @@ std::vector<topic_spec> wanted_topics(const config& cfg) {
     if (!one.key_pointer.empty())
       want(covered_topic_of(one), 1, true);
   }
-  for (const auto& topic : cfg.sse.topics)
-    want(topic, cfg.kafka.partitions, false);
+  for (const auto& topic : make_channel_rules(cfg).topics)
+    if (topic.find('*') == std::string::npos)
+      want(topic, cfg.kafka.partitions, false);
   return topics;
 }
 
 } // namespace
+
+/// Clients that were ended for good: asked to stay away for a while, longer than any of them waits before it comes back.
+class revoked_clients {
+public:
+  void add(const std::string& client) {
+    std::lock_guard guard{mutex_};
+    if (order_.size() >= max_clients)
+      forget_oldest();
+    order_.push_back({client, std::chrono::steady_clock::now() + stay_away});
+    names_.insert(client);
+  }
+  bool holds(const std::string& client) {
+    std::lock_guard guard{mutex_};
+    while (!order_.empty() && order_.front().until < std::chrono::steady_clock::now())
+      forget_oldest();
+    return names_.contains(client);
+  }
+
+private:
+  static constexpr size_t max_clients = 10000;
+  static constexpr std::chrono::minutes stay_away{10};
+  struct entry {
+    std::string client;
+    std::chrono::steady_clock::time_point until;
+  };
+  void forget_oldest() {
+    names_.erase(names_.find(order_.front().client));
+    order_.pop_front();
+  }
+  std::mutex mutex_;
+  std::deque<entry> order_;
+  std::multiset<std::string> names_;
+};
 
 struct server::impl {
   /// An aggregation's three actors live and die together; clients find the aggregator here.
@@ -92,6 +121,9 @@ struct server::impl {
   // -- what is served -----------------------------------------------------------------------------------------------
 
   http::api make_api();
+  void open_session(live_request wish);
+  template <class Answer, class... Message>
+  void ask_hub(std::function<void(caf::expected<Answer>)> answer, Message... message);
   void publish(std::vector<outgoing_record> records, std::function<void(caf::expected<std::vector<delivery>>)> answer);
   void status(std::function<void(json)> answer);
   void readiness(std::function<void(std::string)> answer);
@@ -117,6 +149,7 @@ struct server::impl {
   std::shared_ptr<role<kafka_admin_actor>> admin = std::make_shared<role<kafka_admin_actor>>();
   std::vector<pipeline> pipelines;
   std::unique_ptr<http::server> web;
+  revoked_clients revoked;
   caf::actor generating;
   std::optional<root_actor> top; ///< While running.
   // Below all that the actors use: they end first.
@@ -129,19 +162,63 @@ struct server::impl {
 http::api server::impl::make_api() {
   http::api api;
   api.publish = [this](auto records, auto answer) { publish(std::move(records), std::move(answer)); };
-  api.open_session = [this](event_stream_ptr stream) {
-    if (running)
-      system->spawn(sse_session, std::move(stream), hub->get(), cfg.sse.retry);
-    else
-      stream->finish(std::make_shared<const std::string>(encode_retry(100)));
+  api.open_session = [this](live_request wish) { open_session(std::move(wish)); };
+  api.is_revoked = [this](const std::string& client) { return revoked.holds(client); };
+  api.change_channels = [this](auto client, auto names, bool add, auto answer) {
+    ask_hub<channel_names>(std::move(answer), atom::subscribe_v, std::move(client), std::move(names), add);
   };
+  api.end_client = [this](const std::string& client, std::string reason, auto answer) {
+    auto answered = [this, client, answer](const caf::expected<atom::done>& outcome) {
+      if (outcome)
+        revoked.add(client);
+      answer(outcome ? caf::error{} : outcome.error());
+    };
+    ask_hub<atom::done>(answered, atom::leave_v, client, std::move(reason));
+  };
+  api.clients = [this](auto answer) { ask_hub<live_clients>(std::move(answer), atom::clients_v); };
   api.status = [this](auto answer) { status(std::move(answer)); };
   api.readiness = [this](auto answer) { readiness(std::move(answer)); };
   api.metrics = [this] { return render_metrics(counters); };
   api.events_topic = cfg.aggregations.empty() ? "events-topic" : cfg.aggregations.front().topics.front();
+  api.broadcast_topic = cfg.sse.broadcast_topic;
+  api.node = cfg.node;
+  api.max_channels = cfg.sse.max_channels;
   api.openapi = openapi_json;
   api.token = cfg.token;
   return api;
+}
+
+void server::impl::open_session(live_request wish) {
+  if (!running) {
+    std::string text;
+    append_retry(text, wish.stream->protocol(), 100);
+    wish.stream->finish(std::make_shared<const std::string>(std::move(text)));
+    return;
+  }
+  session_limits limits;
+  limits.retry = cfg.sse.retry;
+  limits.lifetime = cfg.sse.lifetime;
+  if (wish.expires_ms) {
+    auto now = std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch());
+    limits.credentials_left = std::max(milliseconds{*wish.expires_ms} - now, milliseconds{0});
+  }
+  system->spawn(sse_session, std::make_shared<const live_request>(std::move(wish)), hub->get(), limits);
+}
+
+template <class Answer, class... Message>
+void server::impl::ask_hub(std::function<void(caf::expected<Answer>)> answer, Message... message) {
+  if (!running) {
+    answer(make_failure(ec::shutting_down, "the server is starting; try again in a moment"));
+    return;
+  }
+  system->spawn([this, answer = std::move(answer), message...](caf::event_based_actor* self) {
+    self->request(hub->get(), state_timeout, message...)
+        .then([answer](const Answer& got) { answer(got); },
+              [answer](const caf::error& error) {
+                auto known = code_of(error) != ec::no_error;
+                answer(known ? error : make_failure(ec::shutting_down, "the hub is being restarted; try again"));
+              });
+  });
 }
 
 void server::impl::publish(std::vector<outgoing_record> records,
@@ -269,20 +346,15 @@ caf::expected<caf::actor> server::impl::start_pipeline(pipeline& which) {
 
 caf::expected<caf::actor> server::impl::start_hub() {
   sse_hub_config hub_cfg;
-  hub_cfg.retry = cfg.sse.retry;
-  for (const auto& one : pipelines) {
-    hub_cfg.summary_topics.insert(one.cfg.sink);
+  hub_cfg.sse = cfg.sse;
+  hub_cfg.rules = make_channel_rules(cfg);
+  hub_cfg.make_replay_source = [kafka_cfg = cfg.kafka] { return kafka::make_replay_source(kafka_cfg, log_kafka); };
+  for (const auto& one : pipelines)
     hub_cfg.aggregators.push_back(one.aggregator);
-  }
+  auto topics = hub_cfg.rules.topics;
   auto fresh = system->spawn(sse_hub, std::move(hub_cfg), &web->live(), &counters);
-  auto topics = live_topics(cfg);
-  if (topics.empty()) {
-    counters.live_feed.set(1);
-  } else {
-    std::shared_ptr<record_source> source =
-        kafka::make_tail_source(cfg.kafka, {topics.begin(), topics.end()}, log_kafka);
-    system->spawn<caf::detached>(kafka_consumer, std::move(source), record_handler_actor{fresh}, 65536u, &counters);
-  }
+  std::shared_ptr<record_source> source = kafka::make_tail_source(cfg.kafka, topics, log_kafka);
+  system->spawn<caf::detached>(kafka_consumer, std::move(source), record_handler_actor{fresh}, 65536u, &counters);
   hub->set(fresh);
   return caf::actor_cast<caf::actor>(fresh);
 }

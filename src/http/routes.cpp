@@ -22,10 +22,6 @@ bool same(std::string_view a, std::string_view b) {
   return different == 0;
 }
 
-response ok(int status, const json& body) {
-  return {status, "application/json", body.dump(-1, ' ', false, json::error_handler_t::replace), {}};
-}
-
 json result_of(const delivery& one) {
   json result{{"topic", one.topic}};
   if (one.error == ec::no_error) {
@@ -38,43 +34,6 @@ json result_of(const delivery& one) {
     result["detail"] = one.reason;
   }
   return result;
-}
-
-/// Publishes and answers: `all_well` when every record was acknowledged; 207 with each one's outcome when some were
-/// not; the error itself when there was only one or none got through.
-void publish_and_answer(const api& with, std::vector<outgoing_record> records,
-                        const std::vector<std::string>& event_ids, int all_well, bool many, const responder& respond) {
-  with.publish(std::move(records), [=](caf::expected<std::vector<delivery>> outcome) {
-    if (!outcome) {
-      respond(failure(code_of(outcome.error()), text_of(outcome.error())));
-      return;
-    }
-    json results = json::array();
-    size_t failed = 0;
-    for (size_t i = 0; i < outcome->size(); ++i) {
-      const auto& one = (*outcome)[i];
-      failed += one.error == ec::no_error ? 0 : 1;
-      results.push_back(result_of(one));
-      results.back()["eventId"] = event_ids[i];
-    }
-    if (failed == outcome->size()) { // nothing was written: one error for all
-      const auto& first = outcome->front();
-      auto answer = failure(first.error, first.reason);
-      auto body = json::parse(answer.body);
-      if (many)
-        body["results"] = std::move(results);
-      answer.body = body.dump();
-      respond(std::move(answer));
-      return;
-    }
-    json body{{"ok", failed == 0}, {"accepted", outcome->size() - failed}};
-    if (failed > 0)
-      body["failed"] = failed;
-    if (!many)
-      body.update(results.front());
-    body["results"] = std::move(results);
-    respond(ok(failed == 0 ? all_well : 207, body));
-  });
 }
 
 /// One `{key?, value, headers?, partition?}`; `where` is its JSON pointer, for errors.
@@ -162,6 +121,45 @@ void send(const api& with, const request& req, bool batch, const responder& resp
 
 } // namespace
 
+response ok(int status, const json& body) {
+  return {status, "application/json", body.dump(-1, ' ', false, json::error_handler_t::replace), {}};
+}
+
+void publish_and_answer(const api& with, std::vector<outgoing_record> records,
+                        const std::vector<std::string>& event_ids, int all_well, bool many, const responder& respond) {
+  with.publish(std::move(records), [=](caf::expected<std::vector<delivery>> outcome) {
+    if (!outcome) {
+      respond(failure(code_of(outcome.error()), text_of(outcome.error())));
+      return;
+    }
+    json results = json::array();
+    size_t failed = 0;
+    for (size_t i = 0; i < outcome->size(); ++i) {
+      const auto& one = (*outcome)[i];
+      failed += one.error == ec::no_error ? 0 : 1;
+      results.push_back(result_of(one));
+      results.back()["eventId"] = event_ids[i];
+    }
+    if (failed == outcome->size()) { // nothing was written: one error for all
+      const auto& first = outcome->front();
+      auto answer = failure(first.error, first.reason);
+      auto body = json::parse(answer.body);
+      if (many)
+        body["results"] = std::move(results);
+      answer.body = body.dump();
+      respond(std::move(answer));
+      return;
+    }
+    json body{{"ok", failed == 0}, {"accepted", outcome->size() - failed}};
+    if (failed > 0)
+      body["failed"] = failed;
+    if (!many)
+      body.update(results.front());
+    body["results"] = std::move(results);
+    respond(ok(failed == 0 ? all_well : 207, body));
+  });
+}
+
 response failure(ec code, const std::string& reason) {
   switch (code) {
   case ec::queue_full:
@@ -174,6 +172,8 @@ response failure(ec code, const std::string& reason) {
     return problem(503, reason, {}, {{"Retry-After", "2"}});
   case ec::unknown_topic:
     return problem(404, reason + "; create the topic first", "topic");
+  case ec::unknown_client:
+    return problem(404, reason);
   case ec::kafka_refused:
     return problem(422, "Kafka refused the record: " + reason);
   default:
@@ -220,9 +220,6 @@ void add_event_routes(router& routes, const api& with) {
                }
                publish_and_answer(with, std::move(records), ids, 202, body.many, respond);
              }));
-  routes.add_stream(
-      "/events", [with](const request&, event_stream_ptr stream) { with.open_session(std::move(stream)); },
-      [with](const request& req) { return refusal(with.token, req); });
 }
 
 void add_kafka_routes(router& routes, const api& with) {
@@ -259,6 +256,8 @@ router make_routes(const api& with) {
   router routes;
   add_event_routes(routes, with);
   add_kafka_routes(routes, with);
+  add_live_routes(routes, with);
+  add_notification_routes(routes, with);
   add_health_routes(routes, with);
   return routes;
 }

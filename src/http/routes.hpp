@@ -10,7 +10,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "sluice/ports.hpp"
+#include "sluice/interfaces.hpp"
 
 #include "server.hpp"
 
@@ -21,8 +21,17 @@ namespace sluice::http {
 struct api {
   /// Writes records; answers when all have an outcome, or with the error that kept them from being taken.
   std::function<void(std::vector<outgoing_record>, std::function<void(caf::expected<std::vector<delivery>>)>)> publish;
-  /// Takes over a client's stream of events and summaries.
-  std::function<void(event_stream_ptr)> open_session;
+  /// Takes over a client's stream.
+  std::function<void(live_request)> open_session;
+  /// Whether this client was ended for good and shall stay away.
+  std::function<bool(const std::string& client)> is_revoked;
+  /// Adds channels to a client's (true) or takes them away; answers with those it has then.
+  std::function<void(std::string client, channel_names, bool add, std::function<void(caf::expected<channel_names>)>)>
+      change_channels;
+  /// Ends a client's stream for good.
+  std::function<void(std::string client, std::string reason, std::function<void(caf::error)>)> end_client;
+  /// All clients of this node.
+  std::function<void(std::function<void(caf::expected<live_clients>)>)> clients;
   /// The body of GET /kafka/status.
   std::function<void(std::function<void(nlohmann::json)>)> status;
   /// "" while the server is ready, else why it is not.
@@ -30,12 +39,17 @@ struct api {
   /// Prometheus text.
   std::function<std::string()> metrics;
   std::string events_topic; ///< Where POST /events goes.
+  std::string broadcast_topic;
+  std::string node;
+  uint32_t max_channels = 100; ///< Of one client.
   std::string openapi;      ///< JSON.
   std::string token;        ///< Needed on all routes but health, unless empty.
 };
 
 void add_event_routes(router& routes, const api& with);
 void add_kafka_routes(router& routes, const api& with);
+void add_live_routes(router& routes, const api& with);
+void add_notification_routes(router& routes, const api& with);
 void add_health_routes(router& routes, const api& with);
 
 /// The routes of all areas.
@@ -46,6 +60,13 @@ router make_routes(const api& with);
 std::optional<response> refusal(const std::string& token, const request& req);
 /// `next` behind `refusal`.
 handler authorized(const api& with, handler next);
+
+/// A JSON answer.
+response ok(int status, const nlohmann::json& body);
+/// Publishes and answers: `all_well` when every record was acknowledged; 207 with each one's outcome when some were
+/// not; the error itself when there was only one or none got through.
+void publish_and_answer(const api& with, std::vector<outgoing_record> records,
+                        const std::vector<std::string>& event_ids, int all_well, bool many, const responder& respond);
 
 /// An error of the rest of sluice as its HTTP answer, e.g. `queue_full` as 503 with Retry-After.
 response failure(ec code, const std::string& reason);

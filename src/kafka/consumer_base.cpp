@@ -254,7 +254,9 @@ void consumer_base::apply_unassign(rd_kafka_topic_partition_list_t* list) {
 
 void consumer_base::on_error(const rd_kafka_message_t& message) {
   switch (message.err) {
-  case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+  case RD_KAFKA_RESP_ERR__PARTITION_EOF: // after the records before it, which `read` returns first
+    push(partition_reached{{rd_kafka_topic_name(message.rkt), message.partition, message.offset}});
+    return;
   case RD_KAFKA_RESP_ERR__FATAL: // `poll` asks for it
     return;
   case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:

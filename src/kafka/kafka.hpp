@@ -21,10 +21,14 @@ caf::error validate(const kafka_config& cfg);
 std::unique_ptr<record_source> make_group_source(const kafka_config& cfg, const std::string& group,
                                                  const std::vector<std::string>& topics, log_sink log);
 
-/// A reader of all partitions of `topics` (also of those that appear later), from their end, committed records only; no
-/// group.
+/// A reader of all partitions of `topics` (also of those that appear later), committed records only; no group. `*` in a
+/// name stands for any characters. `partitions_assigned` names each partition's end, or -2 (its beginning) for those
+/// that came into being later.
 std::unique_ptr<record_source> make_tail_source(const kafka_config& cfg, const std::vector<std::string>& topics,
                                                 log_sink log);
+
+/// A reader of what has been written before, committed records only; no group.
+std::unique_ptr<replay_source> make_replay_source(const kafka_config& cfg, log_sink log);
 
 /// An idempotent producer, acks=all.
 std::unique_ptr<record_sink> make_sink(const kafka_config& cfg, log_sink log);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <condition_variable>
 #include <cstdlib>
 #include <random>
@@ -7,6 +8,7 @@
 
 #include "kafka/conf.hpp"
 #include "kafka/consumer_base.hpp"
+#include "sluice/wildcard.hpp"
 
 namespace sluice::kafka {
 
@@ -20,13 +22,22 @@ std::string private_group() {
   return "sluice-tail-" + std::to_string(random()) + "-" + std::to_string(random());
 }
 
+property_list tail_properties() {
+  auto properties = consumer_properties(private_group());
+  // Tells that nothing is missing, where transactions' markers are all that came last.
+  properties.emplace_back("enable.partition.eof", "true");
+  return properties;
+}
+
 /// Reads all partitions from their end. Its own thread looks for them, since that blocks on the network. The first
 /// `partitions_assigned` holds what there is by then, maybe nothing; from then on no record is missed. Later ones hold
 /// what was created later, to be read from the beginning.
 class tail_source : public consumer_base {
 public:
   tail_source(const kafka_config& cfg, const std::vector<std::string>& topics, log_sink log)
-      : consumer_base(make_conf(cfg, consumer_properties(private_group())), std::move(log), {}), topics_(topics) {
+      : consumer_base(make_conf(cfg, tail_properties()), std::move(log), {}) {
+    for (const auto& topic : topics)
+      (topic.find('*') == std::string::npos ? topics_ : patterns_).push_back(topic);
     for (const auto& topic : topics_)
       handles_.emplace_back(rd_kafka_topic_new(kafka().get(), topic.c_str(), nullptr));
     watcher_ = std::thread{[this] { watch(); }};
@@ -80,6 +91,8 @@ private:
   look look_around() {
     std::vector<topic_partition> fresh;
     bool complete = true;
+    if (!patterns_.empty() && !find_topics())
+      return look::incomplete;
     for (std::size_t i = 0; i < topics_.size(); ++i) {
       if (stopping())
         return look::incomplete;
@@ -104,6 +117,25 @@ private:
     if (first_ || !fresh.empty())
       announce(std::move(fresh));
     return complete ? look::complete : look::incomplete;
+  }
+
+  /// Adds the topics that fit a pattern by now.
+  bool find_topics() {
+    const rd_kafka_metadata_t* raw = nullptr;
+    if (rd_kafka_metadata(kafka().get(), 1, nullptr, &raw, timeout_ms) != RD_KAFKA_RESP_ERR_NO_ERROR)
+      return false;
+    metadata_handle metadata{raw};
+    for (int i = 0; i < metadata->topic_cnt; ++i) {
+      const std::string name = metadata->topics[i].topic;
+      const bool wanted = std::any_of(patterns_.begin(), patterns_.end(),
+                                      [&name](const auto& pattern) { return fits_pattern(pattern, name); });
+      // `__consumer_offsets` and the like are nobody's events.
+      if (!wanted || name.starts_with("__") || std::find(topics_.begin(), topics_.end(), name) != topics_.end())
+        continue;
+      topics_.push_back(name);
+      handles_.emplace_back(rd_kafka_topic_new(kafka().get(), name.c_str(), nullptr));
+    }
+    return true;
   }
 
   /// Sets each partition's offset to its present end.
@@ -141,8 +173,9 @@ private:
   }
 
   static constexpr int timeout_ms = 1500; ///< Of one request; bounds how long the destructor waits for the watcher.
-  const std::vector<std::string> topics_;
   // The watcher's own.
+  std::vector<std::string> topics_; ///< Names; those that fit a pattern are added as they are found.
+  std::vector<std::string> patterns_;
   std::vector<topic_handle> handles_;
   std::set<std::pair<std::string, int32_t>> known_;
   std::set<std::string> complained_;

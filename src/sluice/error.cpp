@@ -11,7 +11,7 @@ namespace sluice {
 
 namespace {
 
-constexpr std::array<std::pair<ec, const char*>, 12> names{{
+constexpr std::array<std::pair<ec, const char*>, 13> names{{
     {ec::no_error, "no_error"},
     {ec::malformed_record, "malformed_record"},
     {ec::queue_full, "queue_full"},
@@ -24,6 +24,7 @@ constexpr std::array<std::pair<ec, const char*>, 12> names{{
     {ec::shutting_down, "shutting_down"},
     {ec::invalid_config, "invalid_config"},
     {ec::processor_failed, "processor_failed"},
+    {ec::unknown_client, "unknown_client"},
 }};
 
 } // namespace

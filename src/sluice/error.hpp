@@ -37,6 +37,8 @@ enum class ec : uint8_t {
   invalid_config,
   /// A processor threw; the text is the exception's.
   processor_failed,
+  /// No client of that id is connected.
+  unknown_client,
 };
 
 /// The code's name in words, for logs, metrics and dead letters, e.g. `malformed_record`.

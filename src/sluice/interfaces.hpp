@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,8 +55,35 @@ auto inspect(Inspector& f, aggregation_view& x) {
   return inspect_fields(f, x, "aggregation_view", field("name", x.name), field("json", x.json));
 }
 
+/// A client's wish to be shown live events.
+struct live_request {
+  event_stream_ptr stream;
+  std::string client; ///< Its id: given by it, or made up. One stream a client: a later one ends the earlier.
+  std::string user;   ///< Empty where nobody authenticates.
+  std::string remote; ///< Address.
+  std::vector<std::string> channels;
+  std::string cursor; ///< `Last-Event-ID`: where it was; empty = it is new.
+  std::string from;   ///< Where a new client begins: "" or "now", "earliest", or Unix milliseconds.
+  std::optional<int64_t> expires_ms; ///< When its credentials end, Unix milliseconds.
+  bool snapshot = false;             ///< Greeted by the aggregations' state, not by `connected`.
+};
+using live_request_ptr = std::shared_ptr<const live_request>;
+
+/// A connected client, as operators see it.
+struct live_client {
+  std::string client, user, remote;
+  std::vector<std::string> channels;
+  int64_t connected_ms = 0; ///< Since when, Unix milliseconds.
+  stream_protocol protocol = stream_protocol::sse;
+  stream_usage usage;
+};
+using live_clients = std::shared_ptr<const std::vector<live_client>>;
+using channel_names = std::vector<std::string>;
+
 } // namespace sluice
 
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::live_request_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::live_clients)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::batch_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::outgoing_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::deliveries)
@@ -81,6 +109,9 @@ CAF_ADD_TYPE_ID(sluice, (sluice::transaction_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::failed_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::cluster_view_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::event_stream_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::live_request_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::live_clients))
+CAF_ADD_TYPE_ID(sluice, (sluice::channel_names))
 
 CAF_ADD_ATOM(sluice, sluice::atom, wake, "wake")
 CAF_ADD_ATOM(sluice, sluice::atom, tick, "tick")
@@ -96,6 +127,11 @@ CAF_ADD_ATOM(sluice, sluice::atom, drain, "drain")
 CAF_ADD_ATOM(sluice, sluice::atom, retry, "retry")
 CAF_ADD_ATOM(sluice, sluice::atom, start, "start")
 CAF_ADD_ATOM(sluice, sluice::atom, done, "done")
+CAF_ADD_ATOM(sluice, sluice::atom, reached, "reached")
+CAF_ADD_ATOM(sluice, sluice::atom, subscribe, "subscribe")
+CAF_ADD_ATOM(sluice, sluice::atom, leave, "leave")
+CAF_ADD_ATOM(sluice, sluice::atom, clients, "clients")
+CAF_ADD_ATOM(sluice, sluice::atom, resume, "resume")
 
 CAF_END_TYPE_ID_BLOCK(sluice)
 
@@ -122,7 +158,9 @@ using record_handler_actor = caf::typed_actor<caf::reacts_to<batch_ptr>,
                                               caf::replies_to<atom::assigned, partition_list>::with<partition_list>,
                                               // These partitions go (true: are gone); the answer says that nothing of
                                               // them is in flight any more.
-                                              caf::replies_to<atom::revoked, partition_list, bool>::with<atom::done>>;
+                                              caf::replies_to<atom::revoked, partition_list, bool>::with<atom::done>,
+                                              // Everything before this offset has come, transactions' markers included.
+                                              caf::reacts_to<atom::reached, topic_partition>>;
 
 /// The KAFKA CONSUMER: one group (or reader), one handler. Batches out, credits in.
 using kafka_consumer_actor = caf::typed_actor<
@@ -154,19 +192,36 @@ using dead_letter_actor = caf::typed_actor<caf::replies_to<failed_ptr>::with<ato
                                            // INTERNAL: tries the given letter once more.
                                            caf::reacts_to<atom::retry, uint64_t>>;
 
-/// The SSE HUB: encodes what the topics bring, once for all clients, and knows all sessions.
+/// The SSE HUB: encodes what the topics bring, once for all clients of a channel, and knows all sessions.
 using sse_hub_actor = record_handler_actor::extend<
-    // Sends the client its snapshot; from then on it gets all that comes.
-    caf::replies_to<atom::join, event_stream_ptr>::with<atom::done>,
+    // Greets the client, gives it what it has missed, and from then on all that comes.
+    caf::replies_to<atom::join, live_request_ptr>::with<atom::done>,
+    // Adds channels to a client's (true) or takes them away (false); the answer names those it has then.
+    caf::replies_to<atom::subscribe, std::string, channel_names, bool>::with<channel_names>,
+    // Ends a client's stream for good, with a reason for it.
+    caf::replies_to<atom::leave, std::string, std::string>::with<atom::done>,
+    // All clients.
+    caf::replies_to<atom::clients>::with<live_clients>,
     // Ends all streams, spread over the given milliseconds, and takes no more; answers when the last has been told.
     caf::replies_to<atom::drain, uint32_t>::with<atom::done>,
+    // INTERNAL: the replay of the stream with this number has come to this cursor, or cannot go on (empty).
+    caf::reacts_to<atom::resume, uint64_t, std::string>,
     // INTERNAL: time to end the next few streams.
+    caf::reacts_to<atom::tick>,
+    // INTERNAL: time to move quiet clients' cursors on.
+    caf::reacts_to<atom::commit>>;
+
+/// A LIVE REPLAY: brings one client from an old cursor to where the hub can take over.
+using live_replay_actor = caf::typed_actor<
+    // INTERNAL: time for the next batch.
     caf::reacts_to<atom::tick>>;
 
 /// An SSE SESSION: one client's stay, from its join to its end.
 using sse_session_actor = caf::typed_actor<
     // INTERNAL: the stream has ended, for the reason given (stream_end).
-    caf::reacts_to<atom::closed, uint8_t>>;
+    caf::reacts_to<atom::closed, uint8_t>,
+    // INTERNAL: its lifetime, or that of its credentials, is over.
+    caf::reacts_to<atom::tick>>;
 
 /// KAFKA ADMIN: creates topics and watches whether the cluster answers.
 using kafka_admin_actor = caf::typed_actor<caf::replies_to<atom::state>::with<cluster_view_ptr>,

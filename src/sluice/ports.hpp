@@ -1,6 +1,7 @@
 /// What actors need of the outside world. Adapters implement these (src/kafka, src/http); unit tests bring fakes.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -22,8 +23,13 @@ struct partitions_revoked {
   std::vector<topic_partition> partitions;
   bool lost = false;
 };
+/// Everything before this offset of the partition has come, markers of transactions (which never come) included.
+struct partition_reached {
+  topic_partition where;
+};
 /// What a source has to say; `monostate` = nothing now.
-using source_event = std::variant<std::monostate, batch_ptr, partitions_assigned, partitions_revoked, caf::error>;
+using source_event = std::variant<std::monostate, batch_ptr, partitions_assigned, partitions_revoked, partition_reached,
+                                  caf::error>;
 
 /// Records of some topics, as a member of a consumer group or as a reader of all partitions.
 /// All calls from one thread at a time (the kafka_consumer actor); none blocks, except the destructor, which leaves the
@@ -43,6 +49,29 @@ public:
   virtual void unassign(const std::vector<topic_partition>& partitions) = 0;
   /// Commits the offsets to continue at, without waiting; failures are logged and repaired by the next commit.
   virtual void commit(const std::vector<topic_partition>& next_offsets) = 0;
+};
+
+/// Reads what has been written to some topics once more, from given offsets, for one client. Calls may block for a
+/// request's timeout, `next` for the time given; only for detached actors, one thread at a time.
+class replay_source {
+public:
+  struct partition_bounds {
+    std::string topic;
+    int32_t partition = -1;
+    int64_t first = 0; ///< Offset of the oldest record there is.
+    int64_t end = 0;   ///< Offset the next record will have.
+  };
+  /// A batch; or an end: everything before this offset of the partition has come; or what keeps it from going on.
+  using event = std::variant<std::monostate, batch_ptr, topic_partition, caf::error>;
+  virtual ~replay_source() = default;
+  /// All partitions of these topics; topics that do not exist have none.
+  virtual caf::expected<std::vector<partition_bounds>> bounds(const std::vector<std::string>& topics) = 0;
+  /// Of each partition the first offset with a timestamp of at least `unix_ms`; -1 where there is none.
+  virtual caf::expected<std::vector<topic_partition>> at_time(const std::vector<std::string>& topics,
+                                                              int64_t unix_ms) = 0;
+  /// Begins to read. Once, after the questions above.
+  virtual void start(const std::vector<topic_partition>& from) = 0;
+  virtual event next(std::chrono::milliseconds wait) = 0;
 };
 
 // -- Kafka out --------------------------------------------------------------------------------------------------------

@@ -42,7 +42,10 @@ struct stats {
   counter frames;         ///< Encoded, each once.
   counter deliveries;     ///< Frames handed to the kernel, a client each.
   counter live_feed;      ///< Gauge: 1 once the hub knows where in the topics it begins.
-  counter events_skipped; ///< Not shown live because they are not JSON.
+  counter events_skipped; ///< Not shown live because they are not JSON, or name no channel.
+  counter replayed;       ///< Events sent to clients that came back.
+  counter replays;        ///< Clients brought up from Kafka, not from memory.
+  counter gaps;           ///< Clients told that events are missing.
   // http
   counter http_requests;
   counter http_errors;      ///< Answers of 400 and above.
