@@ -14,8 +14,17 @@ constexpr int64_t int32_max = 2147483647; // librdkafka's bound of most numbers
 constexpr int64_t gib = 1073741824;
 
 #define SLUICE_FIELD(member) [](config& cfg, std::size_t) -> field_ref { return &cfg.member; }
-#define SLUICE_AGGREGATION(member)                                                                                     \
-  [](config& cfg, std::size_t i) -> field_ref { return &cfg.aggregations.at(i).member; }
+#define SLUICE_ELEMENT(list, member) [](config& cfg, std::size_t i) -> field_ref { return &cfg.list.at(i).member; }
+#define SLUICE_AGGREGATION(member) SLUICE_ELEMENT(aggregations, member)
+#define SLUICE_LIST(one, list)                                                                                         \
+  {                                                                                                                    \
+    .singular = #one, .plural = #list, .count = [](const config& cfg) { return cfg.list.size(); },                     \
+    .clear = [](config& cfg) { cfg.list.clear(); }, .add = [](config& cfg) { cfg.list.emplace_back(); }                \
+  }
+
+std::vector<list_section> lists() {
+  return {SLUICE_LIST(aggregation, aggregations)};
+}
 
 // clang-format off
 std::vector<option> table() {
@@ -91,7 +100,8 @@ std::vector<option> table() {
     {.key = "aggregation.valuePointer", .field = SLUICE_AGGREGATION(value_pointer), .help = "JSON pointer (RFC 6901) to the number in an event; empty = the whole value."},
     {.key = "aggregation.keyPointer", .field = SLUICE_AGGREGATION(key_pointer), .help = "JSON pointer to a value by which events are grouped, one window each; empty = all in one."},
     {.key = "aggregation.batchSize", .field = SLUICE_AGGREGATION(batch_size), .help = "A window closes at this many events …", .min = 1, .max = 1000000000},
-    {.key = "aggregation.interval", .field = SLUICE_AGGREGATION(interval), .help = "… or this long after its first one, whichever is sooner. `intervalMs` is another name for it.", .min = 1, .max = week},
+    {.key = "aggregation.interval", .field = SLUICE_AGGREGATION(interval), .help = "… or this long after its first one, whichever is sooner. `intervalMs` is another name for it.",
+     .alias = "intervalMs", .min = 1, .max = week},
     {.key = "aggregation.sampleSize", .field = SLUICE_AGGREGATION(sample_size), .help = "How many of the last events a summary shows.", .max = 1000},
     {.key = "aggregation.commitInterval", .field = SLUICE_AGGREGATION(commit_interval), .help = "Summaries due within it share one transaction.", .min = 1, .max = minute},
     {.key = "aggregation.maxWindows", .field = SLUICE_AGGREGATION(max_windows), .help = "With a keyPointer: open windows, at most; beyond it the oldest closes early.", .min = 1, .max = 10000000},
@@ -101,7 +111,9 @@ std::vector<option> table() {
 // clang-format on
 
 #undef SLUICE_FIELD
+#undef SLUICE_ELEMENT
 #undef SLUICE_AGGREGATION
+#undef SLUICE_LIST
 
 /// SLUICE_KAFKA_CLIENT_ID for `kafka.clientId`.
 std::string derived_variable(const std::string& key) {
@@ -116,12 +128,23 @@ std::string derived_variable(const std::string& key) {
 
 } // namespace
 
+const std::vector<list_section>& list_sections() {
+  static const std::vector<list_section> all = [] {
+    auto result = lists();
+    for (auto& list : result)
+      list.has_default = list.count(config{}) > 0;
+    return result;
+  }();
+  return all;
+}
+
 const std::vector<option>& options() {
   static const std::vector<option> all = [] {
     auto result = table();
     // sluice's own name is the strongest: a platform may set PORT for everyone, but nobody sets it by accident.
     for (auto& opt : result)
-      opt.env.insert(opt.env.begin(), derived_variable(opt.key));
+      if (!is_file_only(opt))
+        opt.env.insert(opt.env.begin(), derived_variable(opt.key));
     return result;
   }();
   return all;
