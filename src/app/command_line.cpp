@@ -54,11 +54,21 @@ void add_short_flag(CLI::App& command, flag_values& into, const option& opt) {
 std::vector<std::string> known_flags() {
   std::vector<std::string> flags{"--config", "--help", "--kafka.properties"};
   for (const auto& opt : options()) {
-    flags.push_back("--" + opt.key);
+    if (!is_file_only(opt))
+      flags.push_back("--" + opt.key);
     if (!opt.flag.empty())
       flags.push_back(opt.flag);
   }
   return flags;
+}
+
+/// The lists that have no flags, a line each.
+std::string file_only_help() {
+  std::string result;
+  for (const auto& list : list_sections())
+    if (!list.has_default)
+      result += "[[" + list.plural + "]] is set by the file only, without environment variables and flags.\n";
+  return result;
 }
 
 /// What is wrong with the first word of a command line, if anything.
@@ -88,7 +98,8 @@ void add_config_flags(CLI::App& command, flag_values& into) {
     if (!opt.flag.empty())
       add_short_flag(command, into, opt);
   for (const auto& opt : options())
-    add_option_flag(command, into, opt);
+    if (!is_file_only(opt))
+      add_option_flag(command, into, opt);
   command
       .add_option_function<std::vector<std::string>>(
           "--kafka.properties", [&into](const std::vector<std::string>& given) { into.properties = given; },
@@ -110,6 +121,10 @@ void report_unknown_flags(const CLI::App& command, flag_values& into) {
     }
     after_unknown_flag = true;
     auto flag = word.substr(0, word.find('='));
+    if (auto hint = file_only_hint(flag)) {
+      into.errors.push_back("flag " + flag + ": " + *hint);
+      continue;
+    }
     auto meant = nearest(flag, known_flags());
     into.errors.push_back("flag " + flag + ": unknown; " +
                           (meant ? "did you mean " + *meant + "?" : "`--help` lists all flags"));
@@ -125,8 +140,9 @@ command_line parse_command_line(int argc, const char* const* argv) {
   app.add_flag("--version")->description("Print the version and exit");
 
   auto* serve = app.add_subcommand("serve", "Run the gateway");
-  serve->footer("Every option also stands in sluice.toml and the environment: defaults < file < environment < flags.\n"
-                "`sluice config` shows the effective configuration and where each value is from.");
+  serve->footer(
+      "Every option also stands in sluice.toml and the environment: defaults < file < environment < flags.\n" +
+      file_only_help() + "`sluice config` shows the effective configuration and where each value is from.");
   add_config_flags(*serve, result.flags);
 
   auto* show = app.add_subcommand("config", "Check the configuration and print the effective one, with sources");

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <system_error>
@@ -17,8 +18,6 @@ namespace sluice {
 namespace {
 
 constexpr const char* default_file = "sluice.toml";
-/// The reference's name of an aggregation's `interval`.
-constexpr const char* interval_alias = "intervalMs";
 
 std::string reason(int error) {
   return std::generic_category().message(error);
@@ -76,11 +75,11 @@ class file_reader {
 public:
   file_reader(std::string name, load_result& result) : name_(std::move(name)), result_(result) {}
 
-  std::optional<std::string> read(const std::filesystem::path& path) {
+  std::map<std::string, std::string> read(const std::filesystem::path& path) {
     std::error_code ignored;
     if (std::filesystem::is_directory(path, ignored)) {
       result_.errors.push_back(name_ + ": is a directory, not a file");
-      return std::nullopt;
+      return {};
     }
     errno = 0;
     std::ifstream in{path, std::ios::binary};
@@ -89,7 +88,7 @@ public:
     // An empty file sets text's failbit, not in's badbit.
     if (!in.is_open() || in.bad()) {
       result_.errors.push_back(name_ + ": cannot be read: " + reason(errno));
-      return std::nullopt;
+      return {};
     }
     try {
       text.clear();
@@ -100,7 +99,7 @@ public:
     } catch (const std::exception& error) { // toml11 throws others for bytes that are no text
       result_.errors.push_back(name_ + ": is not TOML: " + first_line(error.what()));
     }
-    return aggregations_at_;
+    return std::move(lists_at_);
   }
 
 private:
@@ -118,9 +117,11 @@ private:
   }
 
   static std::vector<std::string> known_keys() {
-    std::vector<std::string> keys{"kafka.properties", "aggregations"};
+    std::vector<std::string> keys{"kafka.properties"};
+    for (const auto& list : list_sections())
+      keys.push_back(list.plural);
     for (const auto& opt : options())
-      if (section_of(opt) != "aggregation")
+      if (list_of(opt) == nullptr)
         keys.push_back(opt.key);
     for (const auto& section : sections())
       keys.push_back(section);
@@ -130,32 +131,31 @@ private:
   static std::set<std::string> sections() {
     std::set<std::string> result;
     for (const auto& opt : options())
-      if (auto section = section_of(opt); !section.empty() && section != "aggregation")
+      if (auto section = section_of(opt); !section.empty() && list_of(opt) == nullptr)
         result.insert(section);
     return result;
   }
 
-  /// Stores one value; `shown_key` is how errors and sources call it. True where it was right.
-  bool take(const option& opt, std::size_t aggregation, const toml::value& value, const std::string& shown_key) {
+  void take(const option& opt, std::size_t element, const toml::value& value) {
     auto typed = to_option_value(value);
-    auto wrong = typed ? set_value(opt, result_.settings.value, aggregation, *typed)
+    auto wrong = typed ? set_value(opt, result_.settings.value, element, *typed)
                        : std::optional{type_text(value) + " is not " + expectation(opt)};
+    auto key = shown_key(opt, element);
     if (wrong)
-      add_error(value, shown_key + ": " + *wrong);
+      add_error(value, key + ": " + *wrong);
     else
-      result_.settings.sources[shown_key] = at(value);
-    return !wrong;
+      result_.settings.sources[key] = at(value);
   }
 
   void take_root(const toml::value& root) {
     const auto known_sections = sections();
     for (const auto& [key, value] : in_order(root)) {
-      if (key == "aggregations")
-        take_aggregations(*value);
+      if (const auto* list = find_list(key))
+        take_list(*list, *value);
       else if (known_sections.count(key) > 0)
         take_section(key, *value);
-      else if (const auto* opt = find_option(key))
-        take(*opt, 0, *value, key);
+      else if (const auto* opt = find_option(key); opt != nullptr && list_of(*opt) == nullptr)
+        take(*opt, 0, *value);
       else
         report_unknown(*value, key, known_keys());
     }
@@ -171,7 +171,7 @@ private:
       if (key == "kafka.properties")
         take_properties("", *value);
       else if (const auto* opt = find_option(key))
-        take(*opt, 0, *value, key);
+        take(*opt, 0, *value);
       else
         report_unknown(*value, key, known_keys());
     }
@@ -199,40 +199,56 @@ private:
     result_.settings.sources[key] = at(value);
   }
 
-  void take_aggregations(const toml::value& value) {
-    aggregations_at_ = at(value);
+  static const list_section* find_list(const std::string& key) {
+    for (const auto& list : list_sections())
+      if (list.plural == key)
+        return &list;
+    return nullptr;
+  }
+
+  void take_list(const list_section& list, const toml::value& value) {
+    lists_at_[list.plural] = at(value);
     if (!value.is_array()) {
-      add_error(value, "aggregations: is a list; write [[aggregations]] with two brackets");
+      add_error(value, list.plural + ": is a list; write [[" + list.plural + "]] with two brackets");
       return;
     }
-    auto& aggregations = result_.settings.value.aggregations;
-    aggregations.clear();
+    auto& cfg = result_.settings.value;
+    list.clear(cfg);
     for (const auto& table : value.as_array()) {
-      auto index = aggregations.size();
-      aggregations.emplace_back();
-      auto prefix = "aggregations[" + std::to_string(index) + "]";
-      result_.settings.sources[prefix] = at(table);
+      auto element = list.count(cfg);
+      list.add(cfg);
+      auto name = element_name(list, element);
+      result_.settings.sources[name] = at(table);
       if (table.is_table())
-        take_aggregation(index, prefix, table);
+        take_element(list, element, table);
       else
-        add_error(table, prefix + ": is not a table; write [[aggregations]] and its keys below");
+        add_error(table, name + ": is not a table; write [[" + list.plural + "]] and its keys below");
     }
   }
 
-  void take_aggregation(std::size_t index, const std::string& prefix, const toml::value& table) {
+  void take_element(const list_section& list, std::size_t element, const toml::value& table) {
     std::vector<std::string> known;
     for (const auto& opt : options())
-      if (section_of(opt) == "aggregation")
-        known.push_back("aggregations." + name_of(opt));
+      if (list_of(opt) == &list)
+        known.push_back(list.plural + "." + name_of(opt));
     for (const auto& [name, value] : in_order(table)) {
-      auto is_alias = name == interval_alias;
-      if (is_alias && table.as_table().count("interval") > 0)
-        add_error(*value, prefix + "." + name + ": is another name of interval, which is given too; keep one");
-      else if (const auto* opt = find_option("aggregation." + (is_alias ? "interval" : name)))
-        take(*opt, index, *value, prefix + "." + name_of(*opt));
+      const auto* opt = find_member(list, name);
+      if (opt == nullptr)
+        report_unknown(*value, list.plural + "." + name, known);
+      else if (name == opt->alias && table.as_table().count(name_of(*opt)) > 0)
+        add_error(*value, element_name(list, element) + "." + name + ": is another name of " + name_of(*opt) +
+                              ", which is given too; keep one");
       else
-        report_unknown(*value, "aggregations." + name, known);
+        take(*opt, element, *value);
     }
+  }
+
+  /// The option of the list's elements with that name or alias, or null.
+  static const option* find_member(const list_section& list, const std::string& name) {
+    for (const auto& opt : options())
+      if (list_of(opt) == &list && (name == name_of(opt) || (!opt.alias.empty() && name == opt.alias)))
+        return &opt;
+    return nullptr;
   }
 
   /// A table's members by their line: errors are reported in the file's order.
@@ -248,19 +264,19 @@ private:
 
   std::string name_;
   load_result& result_;
-  std::optional<std::string> aggregations_at_;
+  std::map<std::string, std::string> lists_at_;
 };
 
 } // namespace
 
-std::optional<std::string> read_config_file(const std::string& file, const std::string& directory,
-                                            load_result& result) {
+std::map<std::string, std::string> read_config_file(const std::string& file, const std::string& directory,
+                                                    load_result& result) {
   namespace fs = std::filesystem;
   auto name = file.empty() ? std::string{default_file} : file;
   auto path = fs::path{directory} / name; // an absolute name replaces the directory
   std::error_code ignored;
   if (file.empty() && !fs::exists(fs::symlink_status(path, ignored)))
-    return std::nullopt;
+    return {};
   return file_reader{name, result}.read(path);
 }
 

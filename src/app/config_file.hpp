@@ -1,7 +1,7 @@
 /// Reads sluice.toml. toml11 lives only here.
 #pragma once
 
-#include <optional>
+#include <map>
 #include <string>
 
 #include "app/config_loader.hpp"
@@ -10,7 +10,8 @@ namespace sluice {
 
 /// Reads `file` (must exist), or `sluice.toml` in `directory` where it exists and `file` is empty. Adds its values,
 /// their sources ("<file>:<line>") and every error to `result`.
-/// Returns where the file defines [[aggregations]]; these then replace the default one, also when there are none.
-std::optional<std::string> read_config_file(const std::string& file, const std::string& directory, load_result& result);
+/// Returns where the file defines lists, by their plural; these replace the default elements, also when there are none.
+std::map<std::string, std::string> read_config_file(const std::string& file, const std::string& directory,
+                                                    load_result& result);
 
 } // namespace sluice

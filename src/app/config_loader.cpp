@@ -18,10 +18,6 @@ namespace {
 
 constexpr std::string_view default_source = "default";
 
-std::string key_in(const std::string& aggregation, const option& opt) {
-  return section_of(opt) == "aggregation" ? aggregation + "." + name_of(opt) : opt.key;
-}
-
 /// Kubernetes gives every pod variables about the services of its namespace. One named "sluice" (or "sluice-http")
 /// makes SLUICE_PORT=tcp://10.0.0.1:3000, SLUICE_SERVICE_HOST and more, which are nobody's settings.
 bool is_service_link(const std::string& name, const std::string& value) {
@@ -58,7 +54,7 @@ public:
 
   load_result run(const std::string& directory) {
     result_.errors = flags_.errors;
-    file_defines_aggregations_ = read_config_file(flags_.config_file, directory, result_);
+    lists_at_ = read_config_file(flags_.config_file, directory, result_);
     read_environment();
     read_flags();
     fill_node();
@@ -70,17 +66,22 @@ public:
 private:
   /// Takes a text from environment or flag; `source` reads "environment PORT".
   void take(const option& opt, const std::string& text, const std::string& source) {
-    if (section_of(opt) == "aggregation" && file_defines_aggregations_) {
-      result_.errors.push_back(source + ": changes the one default aggregation, but " + *file_defines_aggregations_ +
-                               " defines [[aggregations]]; change it there");
+    const auto* list = list_of(opt);
+    if (list != nullptr && !list->has_default) {
+      result_.errors.push_back(source + ": " + file_only_hint(opt.key).value_or("is set by the file only"));
       return;
     }
-    // With [[aggregations]] taken care of above there is exactly the default one.
+    if (list != nullptr && lists_at_.count(list->plural) > 0) {
+      result_.errors.push_back(source + ": changes the one default " + list->singular + ", but " +
+                               lists_at_[list->plural] + " defines [[" + list->plural + "]]; change it there");
+      return;
+    }
+    // Of a list not in the file there is exactly the default element.
     if (auto wrong = set_text(opt, result_.settings.value, 0, text)) {
       result_.errors.push_back(source + ": " + *wrong);
       return;
     }
-    result_.settings.sources[key_in("aggregations[0]", opt)] = source;
+    result_.settings.sources[shown_key(opt, 0)] = source;
   }
 
   void read_environment() {
@@ -103,6 +104,10 @@ private:
   }
 
   void report_unknown_variable(const std::string& name, const std::vector<std::string>& known) {
+    if (auto hint = file_only_hint(name)) {
+      result_.errors.push_back("environment " + name + ": " + *hint);
+      return;
+    }
     auto meant = nearest(name, known);
     result_.errors.push_back("environment " + name + ": unknown variable; " +
                              (meant ? "did you mean " + *meant + "?" : "`sluice config --options` lists all of them"));
@@ -136,12 +141,10 @@ private:
   void name_defaults() {
     auto& settings = result_.settings;
     for (const auto& opt : options()) {
-      if (section_of(opt) != "aggregation") {
-        settings.sources.try_emplace(opt.key, default_source);
-        continue;
-      }
-      for (std::size_t i = 0; i < settings.value.aggregations.size(); ++i)
-        settings.sources.try_emplace(key_in("aggregations[" + std::to_string(i) + "]", opt), default_source);
+      const auto* list = list_of(opt);
+      auto elements = list == nullptr ? 1 : list->count(settings.value);
+      for (std::size_t i = 0; i < elements; ++i)
+        settings.sources.try_emplace(shown_key(opt, i), default_source);
     }
   }
 
@@ -155,7 +158,7 @@ private:
     }
   }
 
-  /// Where to look for the mistake: the value itself, or else the aggregation that lacks it.
+  /// Where to look for the mistake: the value itself, or else the list's element that lacks it.
   std::string source_of(const std::string& key) const {
     const auto& sources = result_.settings.sources;
     for (const auto& candidate : {key, key.substr(0, key.find('.'))})
@@ -166,8 +169,8 @@ private:
 
   const flag_values& flags_;
   const std::map<std::string, std::string>& environment_;
-  /// Where the file defines [[aggregations]], as "sluice.toml:12".
-  std::optional<std::string> file_defines_aggregations_;
+  /// Where the file defines a list, by its plural, as "sluice.toml:12".
+  std::map<std::string, std::string> lists_at_;
   load_result result_;
 };
 
@@ -211,12 +214,14 @@ std::string render(const loaded& settings) {
   std::string section;
   for (const auto& opt : options()) {
     auto next = section_of(opt);
-    if (next == "aggregation")
+    if (list_of(opt) != nullptr)
       continue;
     if (next != section) {
       // Keys without a section must all stand before the first one.
-      if (section.empty() && cfg.aggregations.empty())
-        result += "aggregations = []\n";
+      if (section.empty())
+        for (const auto& list : list_sections())
+          if (list.has_default && list.count(cfg) == 0)
+            result += list.plural + " = []\n";
       if (section == "kafka")
         result += render_properties(settings);
       section = next;
@@ -224,13 +229,13 @@ std::string render(const loaded& settings) {
     }
     result += with_source(name_of(opt) + " = " + to_toml(opt, cfg, 0), settings, opt.key);
   }
-  for (std::size_t i = 0; i < cfg.aggregations.size(); ++i) {
-    result += "\n[[aggregations]]\n";
-    for (const auto& opt : options())
-      if (section_of(opt) == "aggregation")
-        result += with_source(name_of(opt) + " = " + to_toml(opt, cfg, i), settings,
-                              key_in("aggregations[" + std::to_string(i) + "]", opt));
-  }
+  for (const auto& list : list_sections())
+    for (std::size_t i = 0; i < list.count(cfg); ++i) {
+      result += "\n[[" + list.plural + "]]\n";
+      for (const auto& opt : options())
+        if (list_of(opt) == &list)
+          result += with_source(name_of(opt) + " = " + to_toml(opt, cfg, i), settings, shown_key(opt, i));
+    }
   return result;
 }
 

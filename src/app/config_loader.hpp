@@ -27,8 +27,8 @@ struct flag_values {
 /// The effective configuration and where each value is from.
 struct loaded {
   config value;
-  /// By key: "default", "sluice.toml:12", "environment KAFKA_BROKERS" or "flag --port". An aggregation's keys read
-  /// `aggregations[0].batchSize`, a librdkafka property's `kafka.properties.<name>`.
+  /// By key: "default", "sluice.toml:12", "environment KAFKA_BROKERS" or "flag --port". The keys of a list's
+  /// element read `aggregations[0].batchSize`, a librdkafka property's `kafka.properties.<name>`.
   std::map<std::string, std::string> sources;
 };
 

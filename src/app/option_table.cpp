@@ -10,12 +10,23 @@ constexpr int64_t second = 1000;
 constexpr int64_t minute = 60 * second;
 constexpr int64_t hour = 60 * minute;
 constexpr int64_t week = 7 * 24 * hour;
+constexpr int64_t year = 365 * 24 * hour;
 constexpr int64_t int32_max = 2147483647; // librdkafka's bound of most numbers
 constexpr int64_t gib = 1073741824;
 
 #define SLUICE_FIELD(member) [](config& cfg, std::size_t) -> field_ref { return &cfg.member; }
-#define SLUICE_AGGREGATION(member)                                                                                     \
-  [](config& cfg, std::size_t i) -> field_ref { return &cfg.aggregations.at(i).member; }
+#define SLUICE_ELEMENT(list, member) [](config& cfg, std::size_t i) -> field_ref { return &cfg.list.at(i).member; }
+#define SLUICE_AGGREGATION(member) SLUICE_ELEMENT(aggregations, member)
+#define SLUICE_CHANNEL(member) SLUICE_ELEMENT(channels, member)
+#define SLUICE_LIST(one, list)                                                                                         \
+  {                                                                                                                    \
+    .singular = #one, .plural = #list, .count = [](const config& cfg) { return cfg.list.size(); },                     \
+    .clear = [](config& cfg) { cfg.list.clear(); }, .add = [](config& cfg) { cfg.list.emplace_back(); }                \
+  }
+
+std::vector<list_section> lists() {
+  return {SLUICE_LIST(aggregation, aggregations), SLUICE_LIST(channel, channels)};
+}
 
 // clang-format off
 std::vector<option> table() {
@@ -71,6 +82,13 @@ std::vector<option> table() {
     {.key = "sse.retry", .field = SLUICE_FIELD(sse.retry), .help = "How long a client waits before it connects again; varied by 20 % per client.", .min = 100, .max = hour},
     {.key = "sse.maxQueueBytes", .field = SLUICE_FIELD(sse.max_queue_bytes), .help = "Bytes waiting for one client, at most; beyond it the client is ended and may resume.", .min = 1024, .max = gib},
     {.key = "sse.topics", .field = SLUICE_FIELD(sse.topics), .help = "Topics shown on `GET /events` besides the aggregations' own."},
+    {.key = "sse.broadcastTopic", .field = SLUICE_FIELD(sse.broadcast_topic), .help = "Topic that broadcasts go through, keyed by channel, so that the clients of all nodes get them; used for nothing else."},
+    {.key = "sse.replayBytes", .field = SLUICE_FIELD(sse.replay_bytes), .help = "Bytes of recent records kept in memory for clients that come back, at most; older ones are read from Kafka again.", .max = gib},
+    {.key = "sse.replayWarmup", .field = SLUICE_FIELD(sse.replay_warmup), .help = "Records of each partition read into that memory at start, at most.", .max = 1000000},
+    {.key = "sse.maxReplays", .field = SLUICE_FIELD(sse.max_replays), .help = "Replays from Kafka at a time, at most; further ones wait.", .min = 1, .max = 1000},
+    {.key = "sse.maxChannels", .field = SLUICE_FIELD(sse.max_channels), .help = "Channels of one client, at most.", .min = 1, .max = 10000},
+    {.key = "sse.lifetime", .field = SLUICE_FIELD(sse.lifetime), .help = "A stream is ended after it, varied by 20 %, and its client comes back where it was; 0 = never.", .max = week},
+    {.key = "sse.checkpoint", .field = SLUICE_FIELD(sse.checkpoint), .help = "How often the cursor of a quiet stream is moved on by a block of only an id.", .min = 100, .max = hour},
 
     {.key = "demo.enabled", .field = SLUICE_FIELD(demo.enabled), .help = "Publish random events, to see something.", .flag = "--demo"},
     {.key = "demo.interval", .field = SLUICE_FIELD(demo.interval), .help = "Time between two random events.", .min = 1, .max = hour},
@@ -91,17 +109,32 @@ std::vector<option> table() {
     {.key = "aggregation.valuePointer", .field = SLUICE_AGGREGATION(value_pointer), .help = "JSON pointer (RFC 6901) to the number in an event; empty = the whole value."},
     {.key = "aggregation.keyPointer", .field = SLUICE_AGGREGATION(key_pointer), .help = "JSON pointer to a value by which events are grouped, one window each; empty = all in one."},
     {.key = "aggregation.batchSize", .field = SLUICE_AGGREGATION(batch_size), .help = "A window closes at this many events …", .min = 1, .max = 1000000000},
-    {.key = "aggregation.interval", .field = SLUICE_AGGREGATION(interval), .help = "… or this long after its first one, whichever is sooner. `intervalMs` is another name for it.", .min = 1, .max = week},
+    {.key = "aggregation.interval", .field = SLUICE_AGGREGATION(interval), .help = "… or this long after its first one, whichever is sooner. `intervalMs` is another name for it.",
+     .alias = "intervalMs", .min = 1, .max = week},
     {.key = "aggregation.sampleSize", .field = SLUICE_AGGREGATION(sample_size), .help = "How many of the last events a summary shows.", .max = 1000},
     {.key = "aggregation.commitInterval", .field = SLUICE_AGGREGATION(commit_interval), .help = "Summaries due within it share one transaction.", .min = 1, .max = minute},
     {.key = "aggregation.maxWindows", .field = SLUICE_AGGREGATION(max_windows), .help = "With a keyPointer: open windows, at most; beyond it the oldest closes early.", .min = 1, .max = 10000000},
     {.key = "aggregation.inFlightRecords", .field = SLUICE_AGGREGATION(in_flight_records), .help = "Records between consumer and aggregator, at most.", .min = 1, .max = 10000000},
+
+    {.key = "channel.name", .field = SLUICE_CHANNEL(name), .help = "The channel, which must be given. `{topic}` stands for the record's topic, `{value}` for the text found by pointer or header."},
+    {.key = "channel.topics", .field = SLUICE_CHANNEL(topics), .help = "Topics that feed it, at least one; `*` stands for any characters."},
+    {.key = "channel.pointer", .field = SLUICE_CHANNEL(pointer), .help = "JSON pointer to the text for `{value}`, or to a list of texts: one channel each."},
+    {.key = "channel.header", .field = SLUICE_CHANNEL(header), .help = "Record header with the text for `{value}`, instead of pointer."},
+    {.key = "channel.event", .field = SLUICE_CHANNEL(event), .help = "Event name that clients see; empty = `message`."},
+    {.key = "channel.eventPointer", .field = SLUICE_CHANNEL(event_pointer), .help = "JSON pointer to the event name in a record; where nothing is there, event holds."},
+    {.key = "channel.policy", .field = SLUICE_CHANNEL(policy),
+     .help = "For clients that are too slow: `disconnect`, to resume later; `dropOldest`: they lose the oldest events that wait; `latest`: of those that wait they get the latest of each record key.",
+     .choices = {"disconnect", "dropOldest", "latest"}},
+    {.key = "channel.retention", .field = SLUICE_CHANNEL(retention), .help = "Events older than this are not replayed.", .max = 10 * year},
   };
 }
 // clang-format on
 
 #undef SLUICE_FIELD
+#undef SLUICE_ELEMENT
 #undef SLUICE_AGGREGATION
+#undef SLUICE_CHANNEL
+#undef SLUICE_LIST
 
 /// SLUICE_KAFKA_CLIENT_ID for `kafka.clientId`.
 std::string derived_variable(const std::string& key) {
@@ -116,12 +149,23 @@ std::string derived_variable(const std::string& key) {
 
 } // namespace
 
+const std::vector<list_section>& list_sections() {
+  static const std::vector<list_section> all = [] {
+    auto result = lists();
+    for (auto& list : result)
+      list.has_default = list.count(config{}) > 0;
+    return result;
+  }();
+  return all;
+}
+
 const std::vector<option>& options() {
   static const std::vector<option> all = [] {
     auto result = table();
     // sluice's own name is the strongest: a platform may set PORT for everyone, but nobody sets it by accident.
     for (auto& opt : result)
-      opt.env.insert(opt.env.begin(), derived_variable(opt.key));
+      if (!is_file_only(opt))
+        opt.env.insert(opt.env.begin(), derived_variable(opt.key));
     return result;
   }();
   return all;

@@ -89,13 +89,19 @@ std::string shown(const option_value& value) {
 }
 
 /// A field's address as read from a const configuration; nothing is written through it.
-field_ref field_of(const option& opt, const config& cfg, std::size_t aggregation) {
-  return opt.field(const_cast<config&>(cfg), aggregation);
+field_ref field_of(const option& opt, const config& cfg, std::size_t element) {
+  return opt.field(const_cast<config&>(cfg), element);
 }
 
-/// A configuration whose fields say each option's type and default.
+/// A configuration whose fields say each option's type and default, with an element in each list.
 const config& defaults() {
-  static const config value;
+  static const config value = [] {
+    config result;
+    for (const auto& list : list_sections())
+      if (!list.has_default)
+        list.add(result);
+    return result;
+  }();
   return value;
 }
 
@@ -237,6 +243,38 @@ std::string name_of(const option& opt) {
   return dot == std::string::npos ? opt.key : opt.key.substr(dot + 1);
 }
 
+const list_section* list_of(const option& opt) {
+  auto section = section_of(opt);
+  for (const auto& list : list_sections())
+    if (list.singular == section)
+      return &list;
+  return nullptr;
+}
+
+bool is_file_only(const option& opt) {
+  const auto* list = list_of(opt);
+  return list != nullptr && !list->has_default;
+}
+
+std::optional<std::string> file_only_hint(std::string_view word) {
+  auto name = normalised(word);
+  if (name.starts_with("sluice"))
+    name.erase(0, std::string_view{"sluice"}.size());
+  for (const auto& list : list_sections())
+    if (!list.has_default && name.starts_with(list.singular))
+      return list.plural + " are set by the file only; write [[" + list.plural + "]] there";
+  return std::nullopt;
+}
+
+std::string element_name(const list_section& list, std::size_t element) {
+  return list.plural + "[" + std::to_string(element) + "]";
+}
+
+std::string shown_key(const option& opt, std::size_t element) {
+  const auto* list = list_of(opt);
+  return list == nullptr ? opt.key : element_name(*list, element) + "." + name_of(opt);
+}
+
 std::string expectation(const option& opt) {
   if (is_number(opt))
     return "a number from " + std::to_string(opt.min) + " to " + std::to_string(opt.max);
@@ -250,14 +288,13 @@ std::string expectation(const option& opt) {
   return opt.choices.empty() ? "a text" : "one of " + join(opt.choices, ", ");
 }
 
-std::optional<std::string> set_value(const option& opt, config& cfg, std::size_t aggregation,
-                                     const option_value& value) {
-  if (std::visit(storer{opt, value}, opt.field(cfg, aggregation)))
+std::optional<std::string> set_value(const option& opt, config& cfg, std::size_t element, const option_value& value) {
+  if (std::visit(storer{opt, value}, opt.field(cfg, element)))
     return std::nullopt;
   return wrong_value(opt, shown(value));
 }
 
-std::optional<std::string> set_text(const option& opt, config& cfg, std::size_t aggregation, std::string_view text) {
+std::optional<std::string> set_text(const option& opt, config& cfg, std::size_t element, std::string_view text) {
   option_value value = std::string{text};
   if (is_number(opt)) {
     if (auto number = parse_number(text))
@@ -269,12 +306,12 @@ std::optional<std::string> set_text(const option& opt, config& cfg, std::size_t 
     else if (word == "false" || word == "0" || word == "no" || word == "off")
       value = false;
   }
-  if (std::visit(storer{opt, value}, opt.field(cfg, aggregation)))
+  if (std::visit(storer{opt, value}, opt.field(cfg, element)))
     return std::nullopt;
   return wrong_value(opt, toml_string(text)); // as it was written, also where it was read as a number
 }
 
-std::string to_toml(const option& opt, const config& cfg, std::size_t aggregation) {
+std::string to_toml(const option& opt, const config& cfg, std::size_t element) {
   auto show = [&opt](const auto* field) -> std::string {
     using field_type = std::remove_cvref_t<decltype(*field)>;
     if constexpr (std::is_same_v<field_type, std::string>) {
@@ -292,7 +329,7 @@ std::string to_toml(const option& opt, const config& cfg, std::size_t aggregatio
       return std::to_string(*field);
     }
   };
-  return std::visit(show, field_of(opt, cfg, aggregation));
+  return std::visit(show, field_of(opt, cfg, element));
 }
 
 std::string toml_string(std::string_view text) {
@@ -335,11 +372,14 @@ std::string options_markdown() {
   for (const auto& opt : options()) {
     if (section != section_of(opt)) {
       section = section_of(opt);
-      auto title = section->empty()           ? "At the top of the file"
-                   : section == "aggregation" ? "`[[aggregations]]`"
-                                              : "`[" + *section + "]`";
-      result += (result.empty() ? "### " : "\n### ") + title +
-                "\n\n| key | values | default | environment | meaning |\n" + "|---|---|---|---|---|\n";
+      const auto* list = list_of(opt);
+      auto title = section->empty()  ? "At the top of the file"
+                   : list != nullptr ? "`[[" + list->plural + "]]`"
+                                     : "`[" + *section + "]`";
+      result += (result.empty() ? "### " : "\n### ") + title + "\n\n";
+      if (is_file_only(opt))
+        result += "Set by the file only: without environment variables and flags.\n\n";
+      result += "| key | values | default | environment | meaning |\n|---|---|---|---|---|\n";
     }
     auto fallback = default_text(opt);
     std::string variables;

@@ -23,6 +23,8 @@ namespace {
 constexpr std::size_t max_topic_name = 249;
 constexpr std::size_t max_node_name = 128;
 constexpr uint32_t max_sample_size = 1000;
+constexpr std::size_t max_channel_name = 200;
+constexpr std::string_view value_placeholder = "{value}";
 /// What `sluice config` prints instead of a secret.
 constexpr std::string_view mask = "***";
 
@@ -64,6 +66,61 @@ bool is_broker(std::string_view text) {
   return colon > 0 && error == std::errc{} && end == digits.data() + digits.size() && port > 0 && port < 65536;
 }
 
+bool is_control(char c) {
+  return (c >= '\0' && c < ' ') || c == '\x7f';
+}
+
+bool is_pattern(std::string_view text) {
+  return text.find('*') != std::string_view::npos;
+}
+
+/// A topic name in which '*' may stand for any characters.
+bool is_topic_pattern(std::string text) {
+  std::replace(text.begin(), text.end(), '*', 'x');
+  return is_topic_name(text);
+}
+
+/// Whether '*' can stand for characters such that the pattern is the topic.
+bool matches(std::string_view pattern, std::string_view topic) {
+  std::size_t p = 0;
+  std::size_t t = 0;
+  auto star = std::string_view::npos; // the last one seen; it takes one character more where the rest does not fit
+  std::size_t taken_to = 0;
+  while (t < topic.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      taken_to = t;
+    } else if (p < pattern.size() && pattern[p] == topic[t]) {
+      ++p;
+      ++t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++taken_to;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+}
+
+/// Whether a topic named by one certainly feeds the other too.
+bool overlap(const std::string& a, const std::string& b) {
+  return a == b || (is_pattern(a) && !is_pattern(b) && matches(a, b)) ||
+         (is_pattern(b) && !is_pattern(a) && matches(b, a));
+}
+
+/// The first braces in a channel's name that are no placeholder; empty = none.
+std::string_view unknown_placeholder(std::string_view name) {
+  for (auto brace = name.find_first_of("{}"); brace != std::string_view::npos; brace = name.find_first_of("{}")) {
+    name.remove_prefix(brace);
+    auto end = std::min(name.find('}'), name.size() - 1) + 1;
+    if (auto placeholder = name.substr(0, end); placeholder != "{topic}" && placeholder != value_placeholder)
+      return placeholder;
+    name.remove_prefix(end);
+  }
+  return {};
+}
+
 std::string_view trimmed(std::string_view text) {
   auto first = text.find_first_not_of(" \t");
   if (first == std::string_view::npos)
@@ -79,12 +136,14 @@ public:
     check_process();
     check_kafka();
     check_http();
-    for (const auto& topic : cfg_.sse.topics)
-      check_topic("sse.topics", topic);
+    check_sse();
     if (cfg_.supervision.backoff_initial > cfg_.supervision.backoff_max)
       add("supervision.backoffInitial", "is longer than supervision.backoffMax");
     for (std::size_t i = 0; i < cfg_.aggregations.size(); ++i)
       check_aggregation("aggregations[" + std::to_string(i) + "]", cfg_.aggregations[i]);
+    for (std::size_t i = 0; i < cfg_.channels.size(); ++i)
+      check_channel("channels[" + std::to_string(i) + "]", cfg_.channels[i]);
+    check_overlaps();
     return std::move(problems_);
   }
 
@@ -153,6 +212,25 @@ private:
                                            "set token (environment SLUICE_TOKEN), or accept that with --insecure");
   }
 
+  void check_sse() {
+    for (const auto& topic : cfg_.sse.topics)
+      check_topic("sse.topics", topic);
+    const auto& broadcasts = cfg_.sse.broadcast_topic;
+    check_topic("sse.broadcastTopic", broadcasts);
+    for (const auto& x : cfg_.aggregations) {
+      auto used_by = [&](const std::string& how) {
+        add("sse.broadcastTopic", quoted(broadcasts) + " is " + how + " aggregation " + quoted(x.name) +
+                                      "; name a topic for broadcasts only");
+      };
+      if (std::find(x.topics.begin(), x.topics.end(), broadcasts) != x.topics.end())
+        used_by("a source of");
+      else if (x.sink == broadcasts)
+        used_by("the sink of");
+      else if (!x.key_pointer.empty() && covered_topic_of(x) == broadcasts)
+        used_by("for the notes of");
+    }
+  }
+
   void check_aggregation(const std::string& at, const aggregation_config& x) {
     if (!is_plain_name(x.name))
       add(at + ".name", quoted(x.name) + " is not a name: letters, digits, '.', '_' and '-'");
@@ -193,6 +271,80 @@ private:
     if (!keyed_sinks_.insert(x.sink).second)
       add(at + ".sink", quoted(x.sink) + " is the sink of another aggregation with a keyPointer; they would share " +
                             quoted(covered));
+  }
+
+  void check_channel(const std::string& at, const channel_config& x) {
+    check_channel_name(at, x);
+    if (x.topics.empty())
+      add(at + ".topics", "is empty; name at least one topic to read, or \"*\" for any");
+    std::set<std::string> seen;
+    for (const auto& topic : x.topics) {
+      if (!is_topic_pattern(topic))
+        add(at + ".topics", quoted(topic) + " is not a topic name, in which '*' may stand for any characters: 1 to 249 "
+                                            "letters, digits, '.', '_', '-' and '*'");
+      if (!seen.insert(topic).second)
+        add(at + ".topics", quoted(topic) + " is named twice");
+    }
+    if (!is_json_pointer(x.pointer))
+      add(at + ".pointer", not_a_pointer(x.pointer));
+    if (x.event.find_first_of(std::string_view{"\r\n\0", 3}) != std::string::npos)
+      add(at + ".event", "holds a line end or a NUL, which no event name can carry; leave it out");
+    if (!is_json_pointer(x.event_pointer))
+      add(at + ".eventPointer", not_a_pointer(x.event_pointer));
+    if (x.policy != "disconnect" && x.policy != "dropOldest" && x.policy != "latest")
+      add(at + ".policy", quoted(x.policy) + " is not one of disconnect, dropOldest, latest");
+    if (x.retention.count() < 0)
+      add(at + ".retention", "is not at least 0ms");
+  }
+
+  void check_channel_name(const std::string& at, const channel_config& x) {
+    auto key = at + ".name";
+    if (std::any_of(x.name.begin(), x.name.end(), is_control)) {
+      add(key, "holds a line end or another control character; leave it out");
+      return;
+    }
+    if (x.name.empty())
+      add(key, "is empty; name the channel");
+    if (x.name.size() > max_channel_name)
+      add(key, "has " + std::to_string(x.name.size()) + " bytes; shorten it to at most 200");
+    if (x.name.find(',') != std::string::npos)
+      add(key, quoted(x.name) + " holds a ',', which separates the channels a client asks for; use another character");
+    if (auto unknown = unknown_placeholder(x.name); !unknown.empty())
+      add(key, quoted(unknown) + " is not a placeholder; only {topic} and {value} may stand in braces");
+    else if (!x.name.empty())
+      check_value_source(at, x);
+  }
+
+  void check_value_source(const std::string& at, const channel_config& x) {
+    auto has_value = x.name.find(value_placeholder) != std::string::npos;
+    auto is_given = !x.pointer.empty() || !x.header.empty();
+    if (!x.pointer.empty() && !x.header.empty())
+      add(at + ".header", "is given beside pointer, but {value} has one source; keep one of them");
+    else if (has_value && !is_given)
+      add(at + ".name", quoted(x.name) + " holds {value}; say by pointer or header where to find it");
+    else if (!has_value && is_given)
+      add(at + (x.header.empty() ? ".pointer" : ".header"),
+          "finds the text for {value}, which the name " + quoted(x.name) + " lacks; add it there, or leave this out");
+  }
+
+  /// Two descriptions of one channel must not feed it the same record, perhaps under two event names.
+  void check_overlaps() {
+    const auto& all = cfg_.channels;
+    for (std::size_t i = 0; i < all.size(); ++i)
+      for (std::size_t j = 0; j < i; ++j)
+        if (!all[i].name.empty() && all[i].name == all[j].name)
+          check_overlap(i, j);
+  }
+
+  void check_overlap(std::size_t later, std::size_t earlier) {
+    for (const auto& topic : cfg_.channels[later].topics)
+      for (const auto& other : cfg_.channels[earlier].topics)
+        if (overlap(topic, other)) {
+          add("channels[" + std::to_string(later) + "].topics",
+              quoted(is_pattern(topic) ? other : topic) + " feeds channel " + quoted(cfg_.channels[later].name) +
+                  " by channels[" + std::to_string(earlier) + "] too; keep one of them, or rename one channel");
+          return;
+        }
   }
 
   static std::string not_a_pointer(const std::string& text) {

@@ -55,26 +55,26 @@ struct sse_config {
   milliseconds retry{3000};           ///< The `retry:` a client gets; jittered by +-20 % per client.
   uint32_t max_queue_bytes = 1048576; ///< Waiting for one client; beyond it the client is ended (and may resume).
   std::vector<std::string> topics;    ///< Shown on GET /events besides the aggregations' sources and sinks.
-  std::string broadcast_topic = "sluice-broadcast"; ///< Where broadcasts go, keyed by channel, so that all nodes get them.
-  uint32_t replay_bytes = 16777216;  ///< Recent records kept in memory for clients that come back; older: from Kafka.
-  uint32_t replay_warmup = 1000;     ///< Records of each partition read into that memory at start.
-  uint32_t max_replays = 4;          ///< Replays from Kafka at a time; further ones wait.
-  uint32_t max_channels = 100;       ///< Of one client.
-  milliseconds lifetime{3600000};    ///< A stream is ended after it, +-20 %, and comes back; 0 = never.
-  milliseconds checkpoint{10000};    ///< How often a quiet stream's cursor is moved on by a block of only an id.
+  std::string broadcast_topic = "sluice-broadcast"; ///< Broadcasts go through it, keyed by channel, to all nodes.
+  uint32_t replay_bytes = 16777216; ///< Recent records kept in memory for clients that come back; older: from Kafka.
+  uint32_t replay_warmup = 1000;    ///< Records of each partition read into that memory at start.
+  uint32_t max_replays = 4;         ///< Replays from Kafka at a time; further ones wait.
+  uint32_t max_channels = 100;      ///< Of one client.
+  milliseconds lifetime{3600000};   ///< A stream is ended after it, +-20 %, and comes back; 0 = never.
+  milliseconds checkpoint{10000};   ///< How often a quiet stream's cursor is moved on by a block of only an id.
 };
 
 /// `[[channels]]`: where a channel's events come from.
 struct channel_config {
   /// The channel. `{topic}` stands for the record's topic, `{value}` for the text found by `pointer` or `header`.
   std::string name;
-  std::vector<std::string> topics;       ///< Topics that feed it; `*` stands for any characters.
-  std::string pointer;                   ///< JSON pointer to the text, or the list of texts, for `{value}`.
-  std::string header;                    ///< Record header with the text for `{value}`.
-  std::string event;                     ///< Event name clients see; empty = `message`.
-  std::string event_pointer;             ///< JSON pointer to the event name; where nothing is there, `event`.
-  std::string policy = "disconnect";     ///< For slow clients: disconnect, dropOldest, latest (per record key).
-  milliseconds retention{604800000};     ///< Events older than this are not replayed.
+  std::vector<std::string> topics;   ///< Topics that feed it; `*` stands for any characters.
+  std::string pointer;               ///< JSON pointer to the text, or the list of texts, for `{value}`.
+  std::string header;                ///< Record header with the text for `{value}`.
+  std::string event;                 ///< Event name clients see; empty = `message`.
+  std::string event_pointer;         ///< JSON pointer to the event name; where nothing is there, `event`.
+  std::string policy = "disconnect"; ///< For slow clients: disconnect, dropOldest, latest (per record key).
+  milliseconds retention{604800000}; ///< Events older than this are not replayed.
 };
 
 /// `[[aggregations]]`: one named aggregation each.

@@ -96,7 +96,8 @@ def test_a_secret_in_a_wrong_place_is_not_repeated(tmp_path):
 def test_what_config_prints_can_be_read_back(tmp_path):
     (tmp_path / "sluice.toml").write_text(
         '[kafka]\nbrokers = "a:1"\n[kafka.properties]\n"linger.ms" = "7"\n[[aggregations]]\nname = "x"\n'
-        'topics = ["t1", "t2"]\nsink = "s"\ninterval = 1500\n')
+        'topics = ["t1", "t2"]\nsink = "s"\ninterval = 1500\n[[channels]]\nname = "{topic}"\ntopics = ["t*"]\n'
+        '[[channels]]\nname = "user:{value}"\ntopics = ["t1"]\npointer = "/user"\nretention = "1h"\n')
     first = config_of(cwd=tmp_path)
     again = tmp_path / "again"
     again.mkdir()
@@ -111,6 +112,16 @@ def test_config_refuses_what_serve_refuses(tmp_path):
     done = run_cli("config", cwd=tmp_path)
     assert done.returncode > 0
     assert all(word in done.stderr for word in ("sluice.toml", "brokerz", "brokers")), done.stderr
+
+
+def test_channels_are_set_by_the_file_only(tmp_path):
+    (tmp_path / "sluice.toml").write_text('[[channels]]\nname = "news"\ntopics = "t"\n')
+    text = config_of(cwd=tmp_path)
+    assert '"news"' in line_of(text, "channels.name") and "sluice.toml:2" in line_of(text, "channels.name")
+    for args, environment in ((["--channel.name", "x"], {}), ([], {"SLUICE_CHANNEL_NAME": "x"})):
+        done = run_cli("config", *args, cwd=tmp_path, **environment)
+        assert done.returncode > 0 and "[[channels]]" in done.stderr, done
+    assert "[[channels]] is set by the file only" in run_cli("serve", "--help").stdout
 
 
 def test_json_logs_are_one_object_a_line(sluice):

@@ -107,6 +107,7 @@ CAF_TEST(without file and environment and flags the defaults hold) {
 CAF_TEST(every default is within its own range) {
   for (const auto& opt : options()) {
     config cfg;
+    cfg.channels.emplace_back();
     auto text = to_toml(opt, cfg, 0);
     if (text.starts_with('"'))
       text = text.substr(1, text.size() - 2);
@@ -202,6 +203,23 @@ CAF_TEST(every option has a variable and a flag of its own) {
   CAF_CHECK_EQUAL(result.settings.sources["aggregations[0].batchSize"], "environment SLUICE_AGGREGATION_BATCH_SIZE");
 }
 
+CAF_TEST(options of live streams are set like all others) {
+  write("[sse]\nbroadcastTopic = \"all\"\nreplayBytes = 0\nreplayWarmup = 5\n");
+  auto result = load({{"SLUICE_SSE_MAX_REPLAYS", "1"}, {"SLUICE_SSE_LIFETIME", "0"}},
+                     {"--sse.maxChannels", "7", "--sse.checkpoint", "1s"});
+  CAF_REQUIRE_EQUAL(join(result.errors), "");
+  const auto& sse = result.settings.value.sse;
+  CAF_CHECK_EQUAL(sse.broadcast_topic, "all");
+  CAF_CHECK_EQUAL(sse.replay_bytes, 0u);
+  CAF_CHECK_EQUAL(sse.replay_warmup, 5u);
+  CAF_CHECK_EQUAL(sse.max_replays, 1u);
+  CAF_CHECK_EQUAL(sse.max_channels, 7u);
+  CAF_CHECK(sse.lifetime == 0s);
+  CAF_CHECK(sse.checkpoint == 1s);
+  CAF_CHECK(contains(error_of("[sse]\nmaxReplays = 0\n"), "0 is not a number from 1 to 1000"));
+  CAF_CHECK(contains(error_of("[sse]\nlifetime = \"169h\"\n"), "is not a duration from 0ms to 168h"));
+}
+
 CAF_TEST(an unknown key names its line and the nearest key) {
   CAF_CHECK_EQUAL(error_of("\n[kafka]\nbroker = \"x\"\n"),
                   R"(sluice.toml:3: unknown key "kafka.broker"; did you mean "kafka.brokers"?)");
@@ -214,6 +232,11 @@ CAF_TEST(an unknown key names its line and the nearest key) {
                   R"(sluice.toml:2: unknown key "aggregations.batchsizes"; did you mean "aggregations.batchSize"?)");
   CAF_CHECK_EQUAL(error_of("[aggregation]\nbatchSize = 3\n"),
                   R"(sluice.toml:1: unknown key "aggregation"; did you mean "aggregations"?)");
+  CAF_CHECK_EQUAL(error_of("[channel]\nname = \"x\"\n"),
+                  R"(sluice.toml:1: unknown key "channel"; did you mean "channels"?)");
+  CAF_CHECK_EQUAL(error_of("[[channels]]\nname = \"x\"\ntopics = \"x\"\nevent_pointer = \"/type\"\n"),
+                  R"(sluice.toml:4: unknown key "channels.event_pointer"; did you mean "channels.eventPointer"?)");
+  CAF_CHECK(error_of("\"channel.name\" = \"x\"\n").starts_with(R"(sluice.toml:1: unknown key "channel.name"; )"));
   CAF_CHECK_EQUAL(error_of("", {{"SLUICE_HTTP_HSOT", "x"}}),
                   "environment SLUICE_HTTP_HSOT: unknown variable; did you mean SLUICE_HTTP_HOST?");
   CAF_CHECK_EQUAL(error_of("", {}, {"--kafka.broker", "x"}),
@@ -239,6 +262,8 @@ CAF_TEST(a bad value names its place and what is allowed) {
   CAF_CHECK_EQUAL(error_of("kafka = 3\n"), "sluice.toml:1: kafka: is a section; write [kafka] and its keys below");
   CAF_CHECK_EQUAL(error_of("[aggregations]\nname = \"x\"\n"),
                   "sluice.toml:1: aggregations: is a list; write [[aggregations]] with two brackets");
+  CAF_CHECK_EQUAL(error_of("[channels]\nname = \"x\"\n"),
+                  "sluice.toml:1: channels: is a list; write [[channels]] with two brackets");
 }
 
 CAF_TEST(all errors are reported at once) {
@@ -300,6 +325,144 @@ CAF_TEST(the default aggregation cannot be changed where the file defines others
   CAF_CHECK_EQUAL(error_of("\n[[aggregations]]\nname = \"a\"\n", {{"SLUICE_AGGREGATION_BATCH_SIZE", "3"}}),
                   "environment SLUICE_AGGREGATION_BATCH_SIZE: changes the one default aggregation, but sluice.toml:2 "
                   "defines [[aggregations]]; change it there");
+}
+
+CAF_TEST(channels are set by the file) {
+  write(R"(
+[[channels]]
+name = "announcements"
+topics = "news"
+
+[[channels]]
+name = "user:{value}"
+topics = ["orders.*"]
+pointer = "/data/user"
+event = "order"
+eventPointer = "/type"
+policy = "dropoldest"
+retention = "1h"
+)");
+  auto result = load();
+  CAF_REQUIRE_EQUAL(join(result.errors), "");
+  const auto& all = result.settings.value.channels;
+  CAF_REQUIRE_EQUAL(all.size(), 2u);
+  CAF_CHECK_EQUAL(all[0].name, "announcements");
+  CAF_CHECK_EQUAL(all[0].topics, std::vector<std::string>{"news"});
+  CAF_CHECK_EQUAL(all[0].policy, "disconnect");
+  CAF_CHECK(all[0].retention == 168h);
+  CAF_CHECK_EQUAL(all[1].name, "user:{value}");
+  CAF_CHECK_EQUAL(all[1].topics, std::vector<std::string>{"orders.*"});
+  CAF_CHECK_EQUAL(all[1].pointer, "/data/user");
+  CAF_CHECK_EQUAL(all[1].header, "");
+  CAF_CHECK_EQUAL(all[1].event, "order");
+  CAF_CHECK_EQUAL(all[1].event_pointer, "/type");
+  CAF_CHECK_EQUAL(all[1].policy, "dropOldest");
+  CAF_CHECK(all[1].retention == 1h);
+  CAF_CHECK_EQUAL(result.settings.sources["channels[0].policy"], "default");
+  CAF_CHECK_EQUAL(result.settings.sources["channels[1].name"], "sluice.toml:7");
+  CAF_CHECK_EQUAL(result.settings.value.aggregations.size(), 1u);
+  CAF_CHECK(config{}.channels.empty());
+}
+
+CAF_TEST(neither environment nor flags set channels) {
+  CAF_CHECK_EQUAL(error_of("", {{"SLUICE_CHANNEL_NAME", "x"}}),
+                  "environment SLUICE_CHANNEL_NAME: channels are set by the file only; write [[channels]] there");
+  CAF_CHECK_EQUAL(error_of("", {}, {"--channel.name", "x"}),
+                  "flag --channel.name: channels are set by the file only; write [[channels]] there");
+  CAF_CHECK_EQUAL(error_of("", {}, {"--channels=x"}),
+                  "flag --channels: channels are set by the file only; write [[channels]] there");
+  flag_values flags;
+  flags.by_key["channel.name"] = {"--channel.name", "x"};
+  CAF_CHECK_EQUAL(join(load_config(flags, {}, directory.string()).errors),
+                  "flag --channel.name: channels are set by the file only; write [[channels]] there\n");
+  for (const auto& opt : options())
+    CAF_CHECK_EQUAL(opt.env.empty(), is_file_only(opt));
+}
+
+CAF_TEST(channels that contradict themselves or each other are errors) {
+  auto one = [this](const std::string& text) { return error_of("[[channels]]\n" + text + "\n"); };
+  auto named = [&one](const std::string& name, const std::string& more = "") {
+    return one("topics = \"t\"\nname = \"" + name + "\"\n" + more);
+  };
+  auto fed = [&one](const std::string& topics) { return one("name = \"n\"\ntopics = " + topics); };
+  CAF_CHECK_EQUAL(one("topics = \"t\""), "sluice.toml:1: channels[0].name: is empty; name the channel");
+  CAF_CHECK_EQUAL(named(std::string(201, 'x')),
+                  "sluice.toml:3: channels[0].name: has 201 bytes; shorten it to at most 200");
+  CAF_CHECK(contains(named("a\\nb"), "channels[0].name: holds a line end or another control character"));
+  CAF_CHECK(contains(named("a\\u007f"), "control character"));
+  CAF_CHECK(contains(named("a,b"), "\"a,b\" holds a ','"));
+  CAF_CHECK(contains(named("{topics}"), "\"{topics}\" is not a placeholder; only {topic} and {value} may stand"));
+  CAF_CHECK(contains(named("a{"), "\"{\" is not a placeholder"));
+  CAF_CHECK(contains(named("a}b"), "\"}\" is not a placeholder"));
+  CAF_CHECK(contains(named("{{topic}}"), "\"{{topic}\" is not a placeholder"));
+  CAF_CHECK(contains(named("{topic}{Value}"), "\"{Value}\" is not a placeholder"));
+
+  CAF_CHECK_EQUAL(named("user:{value}"), "sluice.toml:3: channels[0].name: \"user:{value}\" holds {value}; say by "
+                                         "pointer or header where to find it");
+  CAF_CHECK_EQUAL(named("a", "pointer = \"/user\""),
+                  "sluice.toml:4: channels[0].pointer: finds the text for {value}, which the name \"a\" lacks; add it "
+                  "there, or leave this out");
+  CAF_CHECK(contains(named("{topic}", "header = \"user\""), "channels[0].header: finds the text for {value}"));
+  CAF_CHECK_EQUAL(named("{value}", "header = \"user\"\npointer = \"/user\""),
+                  "sluice.toml:4: channels[0].header: is given beside pointer, but {value} has one source; keep one of "
+                  "them");
+  CAF_CHECK(contains(named("{value}", "pointer = \"user\""), "channels[0].pointer: \"user\" is not a JSON pointer"));
+  CAF_CHECK(contains(named("a", "eventPointer = \"/a~2\""), "channels[0].eventPointer: \"/a~2\" is not a JSON"));
+  for (const auto* event : {"a\\nb", "a\\r", "\\u0000"})
+    CAF_CHECK(contains(named("a", "event = \"" + std::string{event} + "\""), "channels[0].event: holds a line end"));
+  CAF_CHECK(contains(named("a", "policy = \"drop\""), "is not one of disconnect, dropOldest, latest"));
+  CAF_CHECK(contains(named("a", "retention = \"-1s\""), "is not a duration from 0ms to 87600h"));
+
+  CAF_CHECK(contains(one("name = \"n\""), "sluice.toml:1: channels[0].topics: is empty; name at least one topic"));
+  CAF_CHECK(contains(fed("\"a/b\""), "channels[0].topics: \"a/b\" is not a topic name"));
+  CAF_CHECK(contains(fed("\"a/*\""), "\"a/*\" is not a topic name"));
+  CAF_CHECK(contains(fed("[\"\"]"), "\"\" is not a topic name"));
+  CAF_CHECK(contains(fed("[\"a*\", \"a*\"]"), "\"a*\" is named twice"));
+
+  auto both = [&one](const std::string& a, const std::string& b) {
+    return one("name = \"n\"\ntopics = " + a + "\n[[channels]]\nname = \"n\"\ntopics = " + b);
+  };
+  CAF_CHECK_EQUAL(both(R"(["a", "b"])", R"(["c", "b"])"),
+                  "sluice.toml:6: channels[1].topics: \"b\" feeds channel \"n\" by channels[0] too; keep one of them, "
+                  "or rename one channel");
+  CAF_CHECK(contains(both("\"*.a\"", "\"b.a\""), "\"b.a\" feeds channel \"n\" by channels[0] too"));
+  CAF_CHECK(contains(both("\"x.a.b.c\"", "\"x*.b*c*\""), "\"x.a.b.c\" feeds channel \"n\" by channels[0] too"));
+  CAF_CHECK(contains(both("\"a*\"", "\"a*\""), "\"a*\" feeds channel \"n\" by channels[0] too"));
+}
+
+CAF_TEST(channels of one name may have different topics and of one topic different names) {
+  for (const auto* second : {R"(name = "n"
+topics = "b")",
+                             R"(name = "n"
+topics = ["*b", "ab*"])",
+                             R"(name = "{topic}"
+topics = ["a", "*"])",
+                             R"(name = "user:{value}:{topic}{topic}"
+topics = "*"
+header = "user")"}) {
+    auto text = "[[channels]]\nname = \"n\"\ntopics = [\"a\", \"a.*.c\"]\n[[channels]]\n" + std::string{second} + "\n";
+    write(text);
+    CAF_CHECK_EQUAL(join(load().errors), "");
+  }
+  config cfg;
+  auto& channel = cfg.channels.emplace_back();
+  channel.name = std::string(200, 'x');
+  channel.topics = {"*"};
+  CAF_CHECK(check(cfg).empty());
+}
+
+CAF_TEST(the broadcast topic is for broadcasts only) {
+  auto topic = [this](const std::string& name, const std::string& more = "") {
+    return error_of("[sse]\nbroadcastTopic = \"" + name + "\"\n[[aggregations]]\n" + more);
+  };
+  CAF_CHECK_EQUAL(
+      topic("events-topic"),
+      "sluice.toml:2: sse.broadcastTopic: \"events-topic\" is a source of aggregation \"default\"; name a topic for "
+      "broadcasts only");
+  CAF_CHECK(contains(topic("events-summary-table"), "is the sink of aggregation \"default\"; name a topic"));
+  CAF_CHECK(contains(topic("s.covered", "keyPointer = \"/k\"\nsink = \"s\"\n"), "is for the notes of aggregation"));
+  CAF_CHECK(contains(topic(""), "sse.broadcastTopic: \"\" is not a topic name"));
+  CAF_CHECK(contains(topic("a*"), "\"a*\" is not a topic name"));
 }
 
 CAF_TEST(aggregations that contradict themselves or each other are errors) {
@@ -399,6 +562,22 @@ CAF_TEST(no error shows a secret) {
   CAF_CHECK(!contains(join(result.errors), "42"));
 }
 
+CAF_TEST(rendered channels load to the same) {
+  CAF_CHECK(!contains(render(load().settings), "channels"));
+  write("[[channels]]\nname = \"{topic}\"\ntopics = [\"a\", \"b.*\"]\n[[channels]]\nname = \"{value}\"\ntopics = "
+        "\"a\"\nheader = \"user\"\nretention = 0\n");
+  auto text = render(load().settings);
+  CAF_CHECK(contains(text, "\n[[channels]]\nname = \"{topic}\"  # sluice.toml:2\ntopics = [\"a\", \"b.*\"]  # sluice"));
+  CAF_CHECK(contains(text, "retention = \"0ms\"  # sluice.toml:8\n"));
+  write(text, "again.toml");
+  auto again = load({}, {"--config", "again.toml"});
+  CAF_REQUIRE_EQUAL(join(again.errors), "");
+  CAF_REQUIRE_EQUAL(again.settings.value.channels.size(), 2u);
+  CAF_CHECK_EQUAL(again.settings.value.channels[0].topics, (std::vector<std::string>{"a", "b.*"}));
+  CAF_CHECK_EQUAL(again.settings.value.channels[1].header, "user");
+  CAF_CHECK(again.settings.value.channels[1].retention == 0s);
+}
+
 CAF_TEST(rendering no aggregations loads to none) {
   write("aggregations = []\n");
   write(render(load().settings), "again.toml");
@@ -418,7 +597,8 @@ CAF_TEST(the command line knows its subcommands and helps) {
   CAF_CHECK_EQUAL(help.command, "");
   CAF_CHECK_EQUAL(help.exit_code, 0);
   for (const auto& opt : options())
-    CAF_CHECK(contains(help.text, "--" + opt.key));
+    CAF_CHECK_EQUAL(contains(help.text, "--" + opt.key), !is_file_only(opt));
+  CAF_CHECK(contains(help.text, "[[channels]] is set by the file only"));
   for (const auto& wrong : {std::vector<const char*>{}, {"srve"}, {"serve", "--port"}}) {
     auto line = parse(wrong);
     CAF_CHECK_EQUAL(line.command, "");
