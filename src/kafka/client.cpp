@@ -129,6 +129,24 @@ caf::error client::fatal() const {
   return make_failure(code == ec::fenced ? code : ec::kafka_refused, text.data());
 }
 
+void client::fetch_again() const {
+  // Before 2.2.0 (which has fetch.queue.backoff.ms) a broker's thread that found a partition's queue full sleeps for up
+  // to a second, however soon the queue is empty. Setting the credentials, to what they are, wakes these threads; no
+  // other call of the library does that and nothing else.
+  if (rd_kafka_version() >= 0x020200ff)
+    return;
+  auto now = [this](const char* name) {
+    std::array<char, 4096> text{};
+    std::size_t size = text.size();
+    return rd_kafka_conf_get(rd_kafka_conf(rk_), name, text.data(), &size) == RD_KAFKA_CONF_OK
+               ? std::string{text.data()}
+               : std::string{};
+  };
+  if (rd_kafka_error_t* error =
+          rd_kafka_sasl_set_credentials(rk_, now("sasl.username").c_str(), now("sasl.password").c_str()))
+    rd_kafka_error_destroy(error);
+}
+
 ec code_of_kafka(rd_kafka_resp_err_t error) noexcept {
   switch (error) {
   case RD_KAFKA_RESP_ERR_NO_ERROR:

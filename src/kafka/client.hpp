@@ -41,6 +41,8 @@ public:
   void forget_error();
   /// Set once the client cannot go on.
   caf::error fatal() const;
+  /// Lets librdkafka look at once whether there is room for a further fetch. Any thread.
+  void fetch_again() const;
 
 private:
   struct context; // outlives this object where threads are left behind

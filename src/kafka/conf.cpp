@@ -139,7 +139,7 @@ void try_out(const kafka_config& cfg, rd_kafka_type_t type, const property_list&
 } // namespace
 
 property_list consumer_properties(const std::string& group) {
-  return {
+  property_list result{
       {"group.id", group},
       {"enable.auto.commit", "false"},
       {"enable.auto.offset.store", "false"},
@@ -147,7 +147,7 @@ property_list consumer_properties(const std::string& group) {
       {"auto.offset.reset", "earliest"},
       {"enable.partition.eof", "false"},
       // Both bounds hold per partition, since each has its own queue.
-      {"queued.min.messages", "50000"},
+      {"queued.min.messages", std::to_string(queued_records)},
       {"queued.max.messages.kbytes", "32768"},
       {"max.partition.fetch.bytes", "2097152"},
       {"fetch.error.backoff.ms", "100"},
@@ -155,6 +155,9 @@ property_list consumer_properties(const std::string& group) {
       {"topic.metadata.refresh.interval.ms", "2000"},
       {"partition.assignment.strategy", "cooperative-sticky"},
   };
+  if (rd_kafka_version() >= 0x020200ff) // see `client::fetch_again`
+    result.emplace_back("fetch.queue.backoff.ms", "10");
+  return result;
 }
 
 property_list producer_properties(const kafka_config& cfg) {

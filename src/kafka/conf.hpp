@@ -20,6 +20,9 @@ public:
 /// Properties of librdkafka and their values.
 using property_list = std::vector<std::pair<std::string, std::string>>;
 
+/// Records that wait in a partition's queue when librdkafka stops to fetch more.
+inline constexpr int queued_records = 50000;
+
 /// What a group member, a tail reader and the reader of a compacted topic have in common; `group` is the group.id.
 property_list consumer_properties(const std::string& group);
 /// What the sink is made of: idempotence, queue bounds, delivery timeout.

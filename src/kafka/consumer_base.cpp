@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kafka/batch.hpp"
+#include "kafka/conf.hpp"
 
 namespace sluice::kafka {
 
@@ -141,6 +142,7 @@ batch_ptr consumer_base::read(feed& from) {
     // librdkafka reports only that an empty queue has got something, so a queue that may not be empty stays ready.
     if (filled == buffer_.size())
       from.ready.store(true);
+    watch_level(from, filled < buffer_.size());
     std::vector<message_handle> messages;
     messages.reserve(filled);
     for (std::size_t i = 0; i < filled; ++i) {
@@ -154,6 +156,18 @@ batch_ptr consumer_base::read(feed& from) {
       return std::make_shared<message_batch>(client_, from.topic, from.partition, std::move(messages));
   }
   return nullptr;
+}
+
+void consumer_base::watch_level(feed& of, bool emptied) {
+  constexpr auto full = static_cast<std::size_t>(queued_records);
+  const auto level = rd_kafka_queue_length(of.queue.get());
+  const bool drained = of.full && level < full * 3 / 4;
+  // Large records fill it by their bytes, long before there are many of them: then only its being empty tells.
+  const bool ran_empty = of.backlog && emptied;
+  of.full = level >= full || (of.full && !drained);
+  of.backlog = !emptied;
+  if (drained || ran_empty)
+    client_->fetch_again();
 }
 
 consumer_base::feed* consumer_base::find(const std::string& topic, int32_t partition) {

@@ -62,6 +62,8 @@ private:
     queue_handle queue;
     std::atomic<bool> ready{true}; ///< There may be records. At first: leftovers of an earlier assignment.
     bool taken_back = false;
+    bool full = false;    ///< It holds so much that librdkafka has stopped to fetch more.
+    bool backlog = false; ///< More records waited than one batch takes.
   };
 
   static void on_feed(rd_kafka_t*, void* opaque);
@@ -70,6 +72,7 @@ private:
   void serve_main_queue();
   batch_ptr next_batch();
   batch_ptr read(feed& from);
+  void watch_level(feed& of, bool emptied);
   void stray(message_handle message);
   void on_error(const rd_kafka_message_t& message);
   void log_once(int level, const std::string& text);

@@ -13,7 +13,7 @@ from support import (GRACE_SECONDS, Client, Load, aggregation, config_for, consu
                      expect_exactly_once, raw, status_of, unique, values_of)
 
 
-def setup(kafka, **more):
+def configured(kafka, **more):
     """Configuration with one aggregation whose samples are complete: (config, source, sink)."""
     source, sink = unique("events"), unique("summaries")
     quick = {"session.timeout.ms": "4000", "heartbeat.interval.ms": "500", "reconnect.backoff.max.ms": "500"}
@@ -35,7 +35,7 @@ def assert_all_there(load, kafka, source):
 
 def test_a_broker_killed_and_back_under_load_loses_nothing_acknowledged(own_kafka, sluice):
     kafka = own_kafka.start()
-    config, source, sink = setup(kafka)
+    config, source, sink = configured(kafka)
     server = sluice(config)
     pid = server.pid
     with server.events() as stream:
@@ -63,7 +63,7 @@ def test_a_broker_killed_and_back_under_load_loses_nothing_acknowledged(own_kafk
 
 def test_a_frozen_broker_costs_nothing_but_time(own_kafka, sluice):
     kafka = own_kafka.start()
-    config, source, sink = setup(kafka)
+    config, source, sink = configured(kafka)
     server = sluice(config)
     load = Load(server, threads=4, batch=3)
     eventually("a good start", lambda: len(load.acknowledged) > 200)
@@ -81,7 +81,7 @@ def test_a_frozen_broker_costs_nothing_but_time(own_kafka, sluice):
 
 def test_a_broker_that_is_down_at_start_is_waited_for(own_kafka, sluice):
     kafka = own_kafka
-    config, source, sink = setup(kafka)
+    config, source, sink = configured(kafka)
     config["kafka"]["deliveryTimeout"] = 2000
     server = sluice(config, ready=False)
     with server.events() as stream:  # streams may open before Kafka is there
@@ -107,7 +107,7 @@ def values_of_times(kafka, source):
 
 
 def test_a_server_killed_under_load_loses_nothing_acknowledged(sluice, kafka):
-    config, source, sink = setup(kafka)
+    config, source, sink = configured(kafka)
     server = sluice(config)
     load = Load(server, threads=6, batch=3)
     for _ in range(2):
@@ -125,7 +125,7 @@ def test_a_server_killed_under_load_loses_nothing_acknowledged(sluice, kafka):
 # -- the ordered end ---------------------------------------------------------------------------------------------------
 
 def test_sigterm_drains_readiness_first_and_streams_end_cleanly(sluice, kafka):
-    config, source, sink = setup(kafka)
+    config, source, sink = configured(kafka)
     server = sluice(config)
     streams = [server.events() for _ in range(20)]
     for stream in streams:
@@ -170,7 +170,7 @@ def test_sigterm_drains_readiness_first_and_streams_end_cleanly(sluice, kafka):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_server_ends_at_once(sluice, kafka, number):
-    server = sluice(setup(kafka)[0])
+    server = sluice(configured(kafka)[0])
     begin = time.monotonic()
     os.kill(server.pid, number)
     assert server.process.wait(GRACE_SECONDS) == 0
@@ -179,7 +179,7 @@ def test_an_idle_server_ends_at_once(sluice, kafka, number):
 
 def test_a_request_under_way_is_answered_before_the_end(own_kafka, sluice):
     kafka = own_kafka.start()
-    config, source, _ = setup(kafka)
+    config, source, _ = configured(kafka)
     server = sluice(config)
     server.publish(event(1))
     kafka.pause()
@@ -198,7 +198,7 @@ def test_a_request_under_way_is_answered_before_the_end(own_kafka, sluice):
 
 def test_with_kafka_away_the_end_keeps_to_the_grace_period(own_kafka, sluice):
     kafka = own_kafka.start()
-    config, _, _ = setup(kafka, supervision={"gracePeriod": 3000})
+    config, _, _ = configured(kafka, supervision={"gracePeriod": 3000})
     server = sluice(config)
     stream = server.events()
     stream.wait("the snapshot", lambda one: one.name == "snapshot")
@@ -216,7 +216,7 @@ def test_with_kafka_away_the_end_keeps_to_the_grace_period(own_kafka, sluice):
 
 
 def test_a_second_sigterm_does_no_harm(sluice, kafka):
-    server = sluice(setup(kafka)[0])
+    server = sluice(configured(kafka)[0])
     os.kill(server.pid, signal.SIGTERM)
     time.sleep(0.01)
     try:
@@ -227,7 +227,7 @@ def test_a_second_sigterm_does_no_harm(sluice, kafka):
 
 
 def test_the_port_is_free_again_at_once(sluice, kafka):
-    server = sluice(setup(kafka)[0])
+    server = sluice(configured(kafka)[0])
     stuck = socket.create_connection(("127.0.0.1", server.port))
     for _ in range(3):
         server.stop()
