@@ -100,11 +100,20 @@ channel_rules make_channel_rules(const config& cfg) {
   return all;
 }
 
+bool channel_finder::reads(const channel_rule& rule, const std::string& topic) const {
+  return std::any_of(rule.topics.begin(), rule.topics.end(), [&](const std::string& pattern) {
+    // Broadcasts say themselves where they go; a pattern of someone else's topics is not about them.
+    return pattern == topic || (topic != broadcasts_ && fits_pattern(pattern, topic));
+  });
+}
+
 channel_finder::channel_finder(channel_rules rules) {
   for (auto& rule : rules.rules) {
     compiled one;
     one.value_path = event_reader::split(rule.value == channel_rule::source::pointer ? rule.pointer : std::string{});
     one.event_path = event_reader::split(rule.event_pointer);
+    if (rule.value == channel_rule::source::record_key)
+      broadcasts_ = rule.topics.front();
     one.rule = std::move(rule);
     rules_.push_back(std::move(one));
   }
@@ -114,8 +123,7 @@ const std::vector<const channel_finder::compiled*>& channel_finder::rules_for(co
   auto [at, is_new] = by_topic_.try_emplace(topic);
   if (is_new)
     for (const auto& one : rules_)
-      if (std::any_of(one.rule.topics.begin(), one.rule.topics.end(),
-                      [&topic](const std::string& pattern) { return fits_pattern(pattern, topic); }))
+      if (reads(one.rule, topic))
         at->second.push_back(&one);
   return at->second;
 }
@@ -193,8 +201,7 @@ const std::vector<channel_finder::placement>& channel_finder::find(const record_
 bool channel_finder::feeds(const std::string& topic, std::string_view channel) const {
   return std::any_of(rules_.begin(), rules_.end(), [&](const compiled& one) {
     return fits_pattern(replaced(replaced(one.rule.name, topic_mark, topic), value_mark, "*"), channel) &&
-           std::any_of(one.rule.topics.begin(), one.rule.topics.end(),
-                       [&topic](const std::string& pattern) { return fits_pattern(pattern, topic); });
+           reads(one.rule, topic);
   });
 }
 

@@ -69,8 +69,10 @@ private:
     event_reader::path value_path, event_path;
   };
   const std::vector<const compiled*>& rules_for(const std::string& topic);
+  bool reads(const channel_rule& rule, const std::string& topic) const;
 
   std::vector<compiled> rules_;
+  std::string broadcasts_; ///< The topic of broadcasts.
   std::unordered_map<std::string, std::vector<const compiled*>> by_topic_;
   event_reader reader_{"", ""};
   std::vector<placement> placements_;

@@ -325,9 +325,12 @@ void sse_hub_state::next_replays() {
       from = history->completed(*who.cursor, who.home->topics);
     auto request = std::make_shared<live_request>(*who.request);
     request->channels = who.channels;
-    auto reader = self->spawn<caf::detached>(live_replay, std::move(request), std::move(from), who.home->topics,
-                                             cfg.rules, cfg.make_replay_source, who.session, sse_hub_actor{self},
-                                             counters);
+    auto spawn = [&](auto... arguments) {
+      return cfg.detached_replays ? self->spawn<caf::detached>(live_replay, std::move(arguments)...)
+                                  : self->spawn(live_replay, std::move(arguments)...);
+    };
+    auto reader = spawn(live_request_ptr{std::move(request)}, std::move(from), who.home->topics, cfg.rules,
+                        cfg.make_replay_source, who.session, sse_hub_actor{self}, counters);
     self->monitor(reader);
     who.reader = caf::actor_cast<caf::actor_addr>(reader);
     by_replay[who.reader] = who.request->stream->id();

@@ -29,6 +29,7 @@ struct sse_hub_config {
   channel_rules rules;
   std::vector<std::shared_ptr<role<aggregator_actor>>> aggregators; ///< Asked for snapshots.
   replay_source_factory make_replay_source;
+  bool detached_replays = true; ///< Sources that block need it; tests with a virtual clock have others.
 };
 
 struct sse_hub_state {

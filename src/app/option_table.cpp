@@ -125,7 +125,7 @@ std::vector<option> table() {
     {.key = "channel.policy", .field = SLUICE_CHANNEL(policy),
      .help = "For clients that are too slow: `disconnect`, to resume later; `dropOldest`: they lose the oldest events that wait; `latest`: of those that wait they get the latest of each record key.",
      .choices = {"disconnect", "dropOldest", "latest"}},
-    {.key = "channel.retention", .field = SLUICE_CHANNEL(retention), .help = "Events older than this are not replayed.", .max = 10 * year},
+    {.key = "channel.retention", .field = SLUICE_CHANNEL(retention), .help = "Events older than this are not replayed; 0 = all that Kafka has.", .max = 10 * year},
   };
 }
 // clang-format on

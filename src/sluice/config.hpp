@@ -74,7 +74,7 @@ struct channel_config {
   std::string event;                 ///< Event name clients see; empty = `message`.
   std::string event_pointer;         ///< JSON pointer to the event name; where nothing is there, `event`.
   std::string policy = "disconnect"; ///< For slow clients: disconnect, dropOldest, latest (per record key).
-  milliseconds retention{604800000}; ///< Events older than this are not replayed.
+  milliseconds retention{604800000}; ///< Events older than this are not replayed; 0 = all.
 };
 
 /// `[[aggregations]]`: one named aggregation each.

@@ -84,6 +84,7 @@ steered_handler::behavior_type handler_fake(steered_handler::stateful_pointer<ha
           promise.deliver(atom::done_v);
         return promise;
       },
+      [](atom::reached, const topic_partition&) {},
       [self](atom::retry) { self->state.waiting.at(0).deliver(atom::done_v); }, // only its own actor may keep a promise
   };
 }
