@@ -119,7 +119,7 @@ CAF_TEST(a pattern of topics leaves broadcasts alone) {
   CAF_CHECK_EQUAL(shown(finder, full_record("sluice-broadcast", "alerts", "1")), "alerts||1\n");
 }
 
-CAF_TEST(the strictest policy of a channel's rules holds) {
+CAF_TEST(of several policies the strictest holds) {
   channel_config prices;
   prices.name = "prices";
   prices.topics = {"ticks"};

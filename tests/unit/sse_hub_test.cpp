@@ -176,6 +176,7 @@ struct fixture : actor_fixture {
     live_cursor cursor;
     cursor.next[topic_hash("events")] = {events0, events1};
     cursor.next[topic_hash("sums")] = {sums};
+    cursor.next[topic_hash("sluice-broadcast")] = {100};
     return encode_cursor_text(cursor);
   }
 };
