@@ -48,6 +48,9 @@ std::string render_metrics(const stats& c) {
   total("sluice_sse_events_total", "Events encoded, once for all clients.", c.frames);
   total("sluice_sse_deliveries_total", "Events handed to the kernel, for each client.", c.deliveries);
   total("sluice_sse_events_skipped_total", "Records not shown live because they are not JSON.", c.events_skipped);
+  total("sluice_sse_events_replayed_total", "Events sent to clients that came back.", c.replayed);
+  total("sluice_sse_replays_total", "Clients brought up from Kafka rather than from memory.", c.replays);
+  total("sluice_sse_gaps_total", "Clients told that events are missing.", c.gaps);
   gauge("sluice_sse_feed_ready", "1 once the live feed has found its place in the topics.", c.live_feed);
   total("sluice_http_requests_total", "Requests read.", c.http_requests);
   total("sluice_http_errors_total", "Answers of 400 and above.", c.http_errors);

@@ -215,6 +215,7 @@ class SseClient:
     def __init__(self, port, path="/events", headers=None, timeout=10):
         self.events, self.comments = [], []
         self.retry = self.error = None
+        self.last_id = None  # as a browser would send it back: of id-only blocks too
         self.ended_cleanly = False  # by the chunk of length 0, with no event left half
         self.ended = threading.Event()
         self._news = threading.Condition()
@@ -261,6 +262,7 @@ class SseClient:
                     field, colon, value = text.partition(":")
                     value = value.removeprefix(" ")
                     if text == "":
+                        self.last_id = cursor
                         if data:
                             self._add(SseEvent(name or "message", "\n".join(data), cursor))
                         elif name:
@@ -413,6 +415,9 @@ class Server(Client):
 
     def memory_kib(self):
         return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{self.pid}/status").read_text()).group(1))
+
+    def client_count(self):
+        return int(self.metric("sluice_sse_clients"))
 
     def open_files(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))

@@ -216,6 +216,9 @@ class Broker:
         """Ends as by a power cut of the process; the data stays."""
         self._end(signal.SIGKILL)
 
+    def delete_topic(self, topic):
+        self._java("org.apache.kafka.tools.TopicCommand", "--bootstrap-server", self.bootstrap, "--delete", "--topic", topic)
+
     def restart(self):
         self.stop()
         return self.start()
