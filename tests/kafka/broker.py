@@ -217,7 +217,8 @@ class Broker:
         self._end(signal.SIGKILL)
 
     def delete_topic(self, topic):
-        self._java("org.apache.kafka.tools.TopicCommand", "--bootstrap-server", self.bootstrap, "--delete", "--topic", topic)
+        subprocess.run(self._java("org.apache.kafka.tools.TopicCommand", "--bootstrap-server", self.bootstrap, "--delete",
+                                  "--topic", topic), check=True, stdin=subprocess.DEVNULL, timeout=60)
 
     def restart(self):
         self.stop()
