@@ -222,7 +222,9 @@ void add_event_routes(router& routes, const api& with) {
              }));
   routes.add_stream(
       "/events", [with](const request&, event_stream_ptr stream) { with.open_session(std::move(stream)); },
-      [with](const request& req) { return refusal(with.token, req); });
+      [with](const request& req) {
+        return stream_verdict{refusal(with.token, req), {}};
+      });
 }
 
 void add_kafka_routes(router& routes, const api& with) {
