@@ -118,7 +118,9 @@ void add_channel_stream(router& routes, const api& with, const std::string& path
       [with](const request& req, event_stream_ptr stream) {
         with.open_session(request_of(req, std::move(stream), split_channels(parameter(req, "channels"))));
       },
-      [with](request& req) { return check_stream(with, req, split_channels(parameter(req, "channels")), "channels"); });
+      [with](request& req) {
+        return stream_verdict{check_stream(with, req, split_channels(parameter(req, "channels")), "channels"), {}};
+      });
 }
 
 /// `{"channels":["a","b"]}`, or the answer to what is none.
@@ -249,7 +251,9 @@ void add_live_routes(router& routes, const api& with) {
         wish.snapshot = true;
         with.open_session(std::move(wish));
       },
-      [with](request& req) { return check_stream(with, req, {events_channel}, "channel"); });
+      [with](request& req) {
+        return stream_verdict{check_stream(with, req, {events_channel}, "channel"), {}};
+      });
   add_channel_stream(routes, with, "/kafka/events");
   add_channel_stream(routes, with, "/events/stream");
   routes.add("POST", "/kafka/sse/subscribe/:clientId", authorized(with, [with](const request& req, const responder& respond) {

@@ -192,9 +192,18 @@ std::optional<response> refusal(const std::string& token, const request& req) {
                                               "Authorization", {{"WWW-Authenticate", "Bearer"}}));
 }
 
-handler authorized(const api& with, handler next) {
-  return [token = with.token, next = std::move(next)](request req, responder respond) {
-    if (auto refused = refusal(token, req))
+std::optional<response> admit(const api& with, request& req, const std::string&) {
+  req.who.all = true;
+  return refusal(with.token, req);
+}
+
+response forbidden(std::string_view what, std::string_view name, std::string_view field) {
+  return problem(403, "you may not " + std::string{what} + " " + std::string{name}, field);
+}
+
+handler authorized(const api& with, handler next, std::string role) {
+  return [with, role = std::move(role), next = std::move(next)](request req, responder respond) {
+    if (auto refused = admit(with, req, role))
       respond(std::move(*refused));
     else
       next(std::move(req), std::move(respond));

@@ -58,8 +58,12 @@ router make_routes(const api& with);
 /// The answer (401) to a request without the static token in `Authorization: Bearer`; none where it may pass.
 /// Compared in constant time. An empty `token` lets all pass.
 std::optional<response> refusal(const std::string& token, const request& req);
-/// `next` behind `refusal`.
-handler authorized(const api& with, handler next);
+/// Looks at the credentials and sets `req.who`; or the answer (401, 403) for those that do not hold, or lack `role`.
+std::optional<response> admit(const api& with, request& req, const std::string& role = {});
+/// 403
+response forbidden(std::string_view what, std::string_view name, std::string_view field);
+/// `next` behind `admit`.
+handler authorized(const api& with, handler next, std::string role = {});
 
 /// A JSON answer.
 response ok(int status, const nlohmann::json& body);

@@ -5,6 +5,8 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "http/server.hpp"
 
@@ -31,6 +33,11 @@ using dropped_header = std::function<void(std::string_view name)>;
 std::string render(const response& what, const rendering& how, const dropped_header& dropped = {});
 
 /// The head of an event stream: status 200 and everything that keeps caches and proxies from holding it back.
-std::string render_stream_head(std::string_view date, bool chunked);
+/// `headers` are dropped as in `render`.
+std::string render_stream_head(std::string_view date, bool chunked, const header_list& headers = {},
+                               const dropped_header& dropped = {});
+
+/// What precedes a chunk of `size` bytes; CR LF follows it.
+std::string chunk_head(size_t size);
 
 } // namespace sluice::http
