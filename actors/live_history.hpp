@@ -21,6 +21,8 @@ public:
   /// Batches are kept up to `max_bytes` in all, the oldest go first.
   explicit live_history(uint64_t max_bytes) : max_bytes_(max_bytes) {}
 
+  /// This topic may come into being: a cursor from before that knows it without partitions, so that nothing is missed.
+  void expect(const std::string& topic) { topics_.try_emplace(topic); }
   /// Records of this partition come next, from `from` on; those before `where.offset`, its end, are history.
   void begin(const topic_partition& where, int64_t from);
   /// There is nothing before this offset that has not come; markers of transactions, which never come, included.
@@ -33,7 +35,7 @@ public:
   /// Takes note of a batch. Records before the partition's place have been there already.
   void add(batch_ptr batch);
 
-  /// Names of all topics there are partitions of, sorted.
+  /// Names of all topics that are there or expected, sorted.
   std::vector<std::string> topics() const;
   /// The present place in every partition of these topics.
   live_cursor place_in(const std::vector<std::string>& topics) const;

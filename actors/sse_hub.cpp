@@ -600,6 +600,9 @@ sse_hub_actor::behavior_type sse_hub(sse_hub_state::self_pointer self, sse_hub_c
   st.counters = counters;
   st.finder.emplace(st.cfg.rules);
   st.history.emplace(st.cfg.sse.replay_bytes);
+  for (const auto& topic : st.cfg.rules.topics)
+    if (topic.find('*') == std::string::npos)
+      st.history->expect(topic);
   log_crashes(self, st.name);
   self->set_down_handler([self](const caf::down_msg& down) { self->state.gone(down.source); });
   self->delayed_send(self, st.cfg.sse.checkpoint, atom::commit_v);

@@ -120,3 +120,13 @@ CAF_TEST(a partition that is forgotten takes its batches along) {
   history.add(batch("a", 0, 11, {"3"}));
   CAF_CHECK_EQUAL(texts(history.missed(at({11, 20}, {6}), both)), (std::vector<std::string>{"3"}));
 }
+
+CAF_TEST(a client from before a topic was made misses nothing of it) {
+  live_history history{1000000};
+  history.expect("a");
+  auto before = history.place_in({"a"});
+  history.begin({"a", 0, 0}, 0);
+  history.add(batch("a", 0, 0, {"1"}));
+  CAF_CHECK_EQUAL(history.judge(before, {"a"}), standing::recent);
+  CAF_CHECK_EQUAL(texts(history.missed(history.completed(before, {"a"}), {"a"})), std::vector<std::string>{"1"});
+}
