@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sluice/config_check.hpp"
+#include "sluice/log.hpp"
 
 namespace sluice::http {
 
@@ -12,15 +13,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view bearer = "Bearer ";
-
-// Takes the same time wherever the first difference is.
-bool same(std::string_view a, std::string_view b) {
-  unsigned different = a.size() == b.size() ? 0 : 1;
-  for (size_t i = 0; i < a.size(); ++i)
-    different |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b.empty() ? 0 : b[i % b.size()]);
-  return different == 0;
-}
+/// The channel of GET /events.
+constexpr std::string_view events_channel = "events";
 
 response ok(int status, const json& body) {
   return {status, "application/json", body.dump(-1, ' ', false, json::error_handler_t::replace), {}};
@@ -125,6 +119,10 @@ void send(const api& with, const request& req, bool batch, const responder& resp
     respond(problem(400, "a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens", "topic"));
     return;
   }
+  if (!req.who.may_publish(topic)) {
+    respond(forbidden("publish to the topic", topic, "topic"));
+    return;
+  }
   std::optional<response> wrong;
   auto body = read_json(req, wrong);
   if (wrong) {
@@ -181,28 +179,48 @@ response failure(ec code, const std::string& reason) {
   }
 }
 
-std::optional<response> refusal(const std::string& token, const request& req) {
-  if (token.empty())
-    return std::nullopt;
-  auto given = req.header("authorization");
-  if (given.starts_with(bearer) && same(given.substr(bearer.size()), token))
-    return std::nullopt;
-  return std::make_optional<response>(problem(401,
-                                              "send the header Authorization: Bearer <token> with the server's token",
-                                              "Authorization", {{"WWW-Authenticate", "Bearer"}}));
+std::optional<response> admit(const api& with, request& req, const std::string& role) {
+  auto outcome = with.access->identify(req);
+  if (auto* refused = std::get_if<response>(&outcome)) {
+    if (log_enabled(log_level::debug))
+      log(log_level::debug, "http", "credentials refused",
+          {{"status", std::to_string(refused->status)},
+           {"method", req.method},
+           {"path", req.path},
+           {"remote", req.remote},
+           {"reason", nlohmann::json::parse(refused->body).value("detail", "")}});
+    return std::move(*refused);
+  }
+  req.who = std::move(std::get<identity>(outcome));
+  if (!role.empty() && !req.who.has_role(role))
+    return forbidden("do this without the role", role, "role");
+  return std::nullopt;
 }
 
-handler authorized(const api& with, handler next) {
-  return [token = with.token, next = std::move(next)](request req, responder respond) {
-    if (auto refused = refusal(token, req))
+handler authorized(const api& with, handler next, std::string role) {
+  return [with, next = std::move(next), role = std::move(role)](request req, responder respond) {
+    if (auto refused = admit(with, req, role))
       respond(std::move(*refused));
     else
       next(std::move(req), std::move(respond));
   };
 }
 
+void add_auth_routes(router& routes, const api& with) {
+  routes.add("POST", "/auth/ticket", authorized(with, [with](const request& req, const responder& respond) {
+               auto ticket = with.access->issue_ticket(req.who);
+               auto answer = ok(200, {{"ok", true}, {"ticket", ticket.text}, {"expiresIn", ticket.lifetime_ms / 1000}});
+               answer.headers.emplace_back("Cache-Control", "no-store");
+               respond(std::move(answer));
+             }));
+}
+
 void add_event_routes(router& routes, const api& with) {
   routes.add("POST", "/events", authorized(with, [with](const request& req, const responder& respond) {
+               if (!req.who.may_publish(with.events_topic)) {
+                 respond(forbidden("publish to the topic", with.events_topic, "topic"));
+                 return;
+               }
                auto body = read_documents(req);
                if (body.wrong) {
                  respond(std::move(*body.wrong));
@@ -222,7 +240,12 @@ void add_event_routes(router& routes, const api& with) {
              }));
   routes.add_stream(
       "/events", [with](const request&, event_stream_ptr stream) { with.open_session(std::move(stream)); },
-      [with](const request& req) { return refusal(with.token, req); });
+      [with](request& req) {
+        auto refused = admit(with, req);
+        if (!refused && !req.who.may_subscribe(events_channel))
+          refused = forbidden("subscribe to the channel", events_channel, "channel");
+        return refused;
+      });
 }
 
 void add_kafka_routes(router& routes, const api& with) {
@@ -257,6 +280,7 @@ void add_health_routes(router& routes, const api& with) {
 
 router make_routes(const api& with) {
   router routes;
+  add_auth_routes(routes, with);
   add_event_routes(routes, with);
   add_kafka_routes(routes, with);
   add_health_routes(routes, with);

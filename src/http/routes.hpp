@@ -12,6 +12,7 @@
 
 #include "sluice/ports.hpp"
 
+#include "auth.hpp"
 #include "server.hpp"
 
 namespace sluice::http {
@@ -29,11 +30,12 @@ struct api {
   std::function<void(std::function<void(std::string)>)> readiness;
   /// Prometheus text.
   std::function<std::string()> metrics;
-  std::string events_topic; ///< Where POST /events goes.
-  std::string openapi;      ///< JSON.
-  std::string token;        ///< Needed on all routes but health, unless empty.
+  std::string events_topic;              ///< Where POST /events goes.
+  std::string openapi;                   ///< JSON.
+  std::shared_ptr<authenticator> access; ///< Asked on all routes but health. Never null once requests come.
 };
 
+void add_auth_routes(router& routes, const api& with);
 void add_event_routes(router& routes, const api& with);
 void add_kafka_routes(router& routes, const api& with);
 void add_health_routes(router& routes, const api& with);
@@ -41,11 +43,10 @@ void add_health_routes(router& routes, const api& with);
 /// The routes of all areas.
 router make_routes(const api& with);
 
-/// The answer (401) to a request without the static token in `Authorization: Bearer`; none where it may pass.
-/// Compared in constant time. An empty `token` lets all pass.
-std::optional<response> refusal(const std::string& token, const request& req);
-/// `next` behind `refusal`.
-handler authorized(const api& with, handler next);
+/// Looks at the credentials and sets `req.who`; or the answer (401, 403) for those that do not hold, or lack `role`.
+std::optional<response> admit(const api& with, request& req, const std::string& role = {});
+/// `next` behind `admit`.
+handler authorized(const api& with, handler next, std::string role = {});
 
 /// An error of the rest of sluice as its HTTP answer, e.g. `queue_full` as 503 with Retry-After.
 response failure(ec code, const std::string& reason);

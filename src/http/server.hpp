@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "sluice/config.hpp"
+#include "sluice/identity.hpp"
 #include "sluice/ports.hpp"
 #include "sluice/stats.hpp"
 
@@ -26,6 +27,7 @@ struct request {
   std::map<std::string, std::string> headers;
   std::string body;
   std::string remote;                                                ///< Peer address, without the port.
+  identity who;                                                      ///< Set once the credentials were looked at.
   std::string_view header(const std::string& lower_case_name) const; ///< "" where absent.
 };
 
@@ -48,9 +50,9 @@ using responder = std::function<void(response)>;
 using handler = std::function<void(request, responder)>;
 /// For GET routes that keep the response open as text/event-stream. Runs on the I/O thread, as handlers do.
 using stream_handler = std::function<void(request, event_stream_ptr)>;
-/// Looks at a request before its stream is opened; a response it returns goes out instead of the stream. Must not
-/// block.
-using stream_check = std::function<std::optional<response>(const request&)>;
+/// Looks at a request before its stream is opened, and may set `request::who`; a response it returns goes out instead
+/// of the stream. Must not block.
+using stream_check = std::function<std::optional<response>(request&)>;
 
 /// Routes by method and pattern ("/kafka/send/:topic"). Answers 404, 405 with Allow, HEAD from GET and OPTIONS by
 /// itself.

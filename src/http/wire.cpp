@@ -146,12 +146,13 @@ std::string render(const response& what, const rendering& how, const dropped_hea
       out.append("Content-Type: ").append(what.content_type).append("\r\n");
     out.append("Content-Length: ").append(std::to_string(what.body.size())).append("\r\n");
   }
-  for (const auto& [name, value] : what.headers) {
-    if (is_token(name) && is_clean(value) && !is_ours(name))
-      out.append(name).append(": ").append(value).append("\r\n");
-    else if (dropped)
-      dropped(name);
-  }
+  for (const auto* headers : {&what.headers, &how.more})
+    for (const auto& [name, value] : *headers) {
+      if (is_token(name) && is_clean(value) && !is_ours(name))
+        out.append(name).append(": ").append(value).append("\r\n");
+      else if (dropped)
+        dropped(name);
+    }
   if (!how.keep_alive)
     out.append("Connection: close\r\n");
   else if (how.confirm_keep_alive)
