@@ -120,7 +120,7 @@ struct small_api {
   explicit small_api(std::shared_ptr<authenticator> access) {
     with.access = std::move(access);
     with.events_topic = "events-topic";
-    with.publish = [this](std::vector<outgoing_record> records, const auto& answer) {
+    with.publish = [this](const std::vector<outgoing_record>& records, const auto& answer) {
       published += static_cast<int>(records.size());
       answer(std::vector<delivery>(records.size()));
     };
