@@ -49,6 +49,7 @@ class SluiceConan(ConanFile):
         # CAF: later releases than 0.18 have another interface.
         self.requires("caf/0.18.6", transitive_headers=True)
         self.requires("librdkafka/2.13.0")
+        self.requires("openssl/[>=3 <4]")  # librdkafka's choice
         self.requires("simdjson/3.13.0")
         self.requires("prometheus-cpp/1.3.0")
         self.requires("fmt/10.2.1", force=True)  # RESTinio and spdlog ask for different ones
@@ -97,7 +98,7 @@ class SluiceConan(ConanFile):
             "core": ["caf::caf_core"],
             "actors": ["core", "simdjson::simdjson"],
             "kafka": ["core", "librdkafka::rdkafka"],
-            "http": ["core", "restinio::restinio", "fmt::fmt", "nlohmann_json::nlohmann_json"],
+            "http": ["core", "openssl::crypto", "restinio::restinio", "fmt::fmt", "nlohmann_json::nlohmann_json"],
             "sluice": ["core", "actors", "kafka", "http", "prometheus-cpp::prometheus-cpp-core"],
         }
         for name, requires in rooms.items():

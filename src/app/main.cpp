@@ -44,7 +44,9 @@ void print_welcome(const config& cfg, const server& running) {
   if (host.find(':') != std::string::npos)
     host = "[" + host + "]";
   auto url = "http://" + host + ":" + std::to_string(running.port());
-  auto auth = cfg.token.empty() ? std::string{} : std::string{" -H \"Authorization: Bearer $SLUICE_TOKEN\""};
+  auto auth = mode_of(cfg) == auth_mode::none ? std::string{}
+              : cfg.token.empty()             ? std::string{" -H \"Authorization: Bearer $TOKEN\""}
+                                              : std::string{" -H \"Authorization: Bearer $SLUICE_TOKEN\""};
   std::cout << "sluice " SLUICE_VERSION " listens on " << url << "\n"
             << "Kafka bootstrap address: " << running.brokers()
             << (cfg.embedded_broker ? " (embedded broker, in memory: for demonstrations and development)" : "")
@@ -65,6 +67,14 @@ void end_after(std::chrono::milliseconds grace_period) {
   }}.detach();
 }
 
+void reload(server& running) {
+  if (auto error = running.reload())
+    log(log_level::error, "server", "keys and tokens were not read again, the former ones hold",
+        {{"reason", text_of(error)}});
+  else
+    log(log_level::info, "server", "keys and tokens were read again");
+}
+
 int serve(const loaded& settings) {
   const auto& cfg = settings.value;
   if (!cfg.log.file.empty() && !std::ofstream{cfg.log.file, std::ios::app}) {
@@ -79,7 +89,7 @@ int serve(const loaded& settings) {
   // Blocked before any thread exists, so that only sigwait below sees them.
   sigset_t signals;
   sigemptyset(&signals);
-  for (int one : {SIGTERM, SIGINT, SIGUSR1})
+  for (int one : {SIGTERM, SIGINT, SIGUSR1, SIGHUP})
     sigaddset(&signals, one);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
@@ -109,8 +119,10 @@ int serve(const loaded& settings) {
   print_welcome(cfg, running);
 
   int signal = 0;
-  sigwait(&signals, &signal);
-  // A second SIGTERM or Ctrl-C ends the process at once.
+  while (sigwait(&signals, &signal) == 0 && signal == SIGHUP)
+    reload(running);
+  // A second SIGTERM or Ctrl-C ends the process at once; a SIGHUP that comes too late does not.
+  sigdelset(&signals, SIGHUP);
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   bool by_failure = signal == SIGUSR1;
   if (by_failure) {

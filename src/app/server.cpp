@@ -13,6 +13,7 @@
 #include <caf/event_based_actor.hpp>
 #include <nlohmann/json.hpp>
 
+#include "http/auth.hpp"
 #include "http/routes.hpp"
 #include "http/server.hpp"
 #include "kafka/kafka.hpp"
@@ -148,6 +149,7 @@ struct server::impl {
   std::shared_ptr<role<sse_hub_actor>> hub = std::make_shared<role<sse_hub_actor>>();
   std::shared_ptr<role<kafka_admin_actor>> admin = std::make_shared<role<kafka_admin_actor>>();
   std::vector<pipeline> pipelines;
+  std::shared_ptr<http::authenticator> access;
   std::unique_ptr<http::server> web;
   revoked_clients revoked;
   caf::actor generating;
@@ -184,7 +186,7 @@ http::api server::impl::make_api() {
   api.node = cfg.node;
   api.max_channels = cfg.sse.max_channels;
   api.openapi = openapi_json;
-  api.token = cfg.token;
+  api.access = access;
   return api;
 }
 
@@ -453,6 +455,10 @@ caf::error server::start() {
   }
   if (auto error = kafka::validate(me.cfg.kafka))
     return error;
+  auto access = http::authenticator::make(me.cfg);
+  if (!access)
+    return access.error();
+  me.access = std::move(*access);
   for (const auto& one : me.cfg.aggregations)
     me.pipelines.push_back({one});
   me.system_cfg = std::make_unique<system_config>(me.cfg.worker_threads);
@@ -475,6 +481,10 @@ caf::error server::start() {
 
 void server::on_failure(std::function<void(std::string)> failed) {
   impl_->failed = std::move(failed);
+}
+
+caf::error server::reload() {
+  return impl_->access ? impl_->access->reload() : caf::error{};
 }
 
 bool server::stop() {

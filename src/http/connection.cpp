@@ -6,6 +6,7 @@
 
 #include <restinio/all.hpp>
 
+#include "http/cors.hpp"
 #include "http/io_thread.hpp"
 #include "http/url.hpp"
 #include "http/wire.hpp"
@@ -36,7 +37,8 @@ struct exchange {
   bool keep_alive = true;
   bool confirm_keep_alive = false;
   bool head_only = false;
-  bool listed = false; ///< Among those whose connection is held.
+  std::vector<std::pair<std::string, std::string>> more_headers; ///< For any answer.
+  bool listed = false;                                           ///< Among those whose connection is held.
   clock::time_point deadline;
   std::list<std::shared_ptr<exchange>>::iterator place;
 };
@@ -62,6 +64,7 @@ private:
 
   io_thread& home_;
   const server_parts& parts_;
+  const cors_policy cors_;
   std::shared_ptr<restinio::impl::connection_settings_t<traits>> settings_;
   std::unique_ptr<restinio::impl::connection_factory_t<traits>> factory_;
   std::list<std::shared_ptr<exchange>> waiting_; ///< In the order of their deadlines.
@@ -73,7 +76,8 @@ milliseconds check_period(const http_config& cfg) {
   return std::clamp<milliseconds>(shortest / 4, milliseconds{50}, milliseconds{2500});
 }
 
-restinio_connections::restinio_connections(io_thread& home) : home_(home), parts_(home.parts) {
+restinio_connections::restinio_connections(io_thread& home)
+    : home_(home), parts_(home.parts), cors_(home.parts.http.cors_origins) {
   const auto& cfg = parts_.http;
   restinio::server_settings_t<traits> chosen;
   chosen
@@ -150,7 +154,9 @@ restinio::request_handling_status_t restinio_connections::handle(const restinio:
   try {
     dispatch(*from, what);
   } catch (const std::exception& failure) {
-    parts_.say("The handler of " + from->header().request_target() + " threw: " + failure.what());
+    // Without the query, which may hold a ticket.
+    auto path = std::string{split_target(from->header().request_target()).path};
+    parts_.say("The handler of " + path + " threw: " + failure.what());
     answer(what, problem(500, "The server failed to handle this request. Try again; its log says more."));
   }
   return restinio::request_accepted();
@@ -166,6 +172,7 @@ void restinio_connections::dispatch(const restinio::request_t& from, const std::
   auto& asked = std::get<request>(read);
   what->head_only = asked.method == "HEAD";
   auto match = parts_.routes.find(asked.method, path);
+  what->more_headers = cors_.headers_for(asked, match.allow);
   if (match.found != nullptr) {
     asked.params = std::move(match.params);
     if (match.found->stream)
@@ -229,7 +236,8 @@ std::string restinio_connections::render_answer(const exchange& what, const resp
                 {.keep_alive = what.keep_alive,
                  .confirm_keep_alive = what.confirm_keep_alive,
                  .head_only = what.head_only,
-                 .date = home_.date()},
+                 .date = home_.date(),
+                 .more = what.more_headers},
                 [this](std::string_view name) { say_dropped(name); });
 }
 

@@ -5,22 +5,13 @@
 #include <nlohmann/json.hpp>
 
 #include "sluice/config_check.hpp"
+#include "sluice/log.hpp"
 
 namespace sluice::http {
 
 namespace {
 
 using nlohmann::json;
-
-constexpr std::string_view bearer = "Bearer ";
-
-// Takes the same time wherever the first difference is.
-bool same(std::string_view a, std::string_view b) {
-  unsigned different = a.size() == b.size() ? 0 : 1;
-  for (size_t i = 0; i < a.size(); ++i)
-    different |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b.empty() ? 0 : b[i % b.size()]);
-  return different == 0;
-}
 
 json result_of(const delivery& one) {
   json result{{"topic", one.topic}};
@@ -82,6 +73,10 @@ void send(const api& with, const request& req, bool batch, const responder& resp
   auto topic = req.params.at("topic");
   if (!is_topic_name(topic)) {
     respond(problem(400, "a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens", "topic"));
+    return;
+  }
+  if (!req.who.may_publish(topic)) {
+    respond(forbidden("publish to the topic", topic, "topic"));
     return;
   }
   std::optional<response> wrong;
@@ -181,28 +176,26 @@ response failure(ec code, const std::string& reason) {
   }
 }
 
-std::optional<response> refusal(const std::string& token, const request& req) {
-  if (token.empty())
-    return std::nullopt;
-  auto given = req.header("authorization");
-  if (given.starts_with(bearer) && same(given.substr(bearer.size()), token))
-    return std::nullopt;
-  return std::make_optional<response>(problem(401,
-                                              "send the header Authorization: Bearer <token> with the server's token",
-                                              "Authorization", {{"WWW-Authenticate", "Bearer"}}));
-}
-
-std::optional<response> admit(const api& with, request& req, const std::string&) {
-  req.who.all = true;
-  return refusal(with.token, req);
-}
-
-response forbidden(std::string_view what, std::string_view name, std::string_view field) {
-  return problem(403, "you may not " + std::string{what} + " " + std::string{name}, field);
+std::optional<response> admit(const api& with, request& req, const std::string& role) {
+  auto outcome = with.access->identify(req);
+  if (auto* refused = std::get_if<response>(&outcome)) {
+    if (log_enabled(log_level::debug))
+      log(log_level::debug, "http", "credentials refused",
+          {{"status", std::to_string(refused->status)},
+           {"method", req.method},
+           {"path", req.path},
+           {"remote", req.remote},
+           {"reason", nlohmann::json::parse(refused->body).value("detail", "")}});
+    return std::move(*refused);
+  }
+  req.who = std::move(std::get<identity>(outcome));
+  if (!role.empty() && !req.who.has_role(role))
+    return forbidden("do this without the role", role, "role");
+  return std::nullopt;
 }
 
 handler authorized(const api& with, handler next, std::string role) {
-  return [with, role = std::move(role), next = std::move(next)](request req, responder respond) {
+  return [with, next = std::move(next), role = std::move(role)](request req, responder respond) {
     if (auto refused = admit(with, req, role))
       respond(std::move(*refused));
     else
@@ -210,8 +203,21 @@ handler authorized(const api& with, handler next, std::string role) {
   };
 }
 
+void add_auth_routes(router& routes, const api& with) {
+  routes.add("POST", "/auth/ticket", authorized(with, [with](const request& req, const responder& respond) {
+               auto ticket = with.access->issue_ticket(req.who);
+               auto answer = ok(200, {{"ok", true}, {"ticket", ticket.text}, {"expiresIn", ticket.lifetime_ms / 1000}});
+               answer.headers.emplace_back("Cache-Control", "no-store");
+               respond(std::move(answer));
+             }));
+}
+
 void add_event_routes(router& routes, const api& with) {
   routes.add("POST", "/events", authorized(with, [with](const request& req, const responder& respond) {
+               if (!req.who.may_publish(with.events_topic)) {
+                 respond(forbidden("publish to the topic", with.events_topic, "topic"));
+                 return;
+               }
                auto body = read_documents(req);
                if (body.wrong) {
                  respond(std::move(*body.wrong));
@@ -263,6 +269,7 @@ void add_health_routes(router& routes, const api& with) {
 
 router make_routes(const api& with) {
   router routes;
+  add_auth_routes(routes, with);
   add_event_routes(routes, with);
   add_kafka_routes(routes, with);
   add_live_routes(routes, with);

@@ -12,6 +12,7 @@
 
 #include "sluice/interfaces.hpp"
 
+#include "auth.hpp"
 #include "server.hpp"
 
 namespace sluice::http {
@@ -41,11 +42,12 @@ struct api {
   std::string events_topic; ///< Where POST /events goes.
   std::string broadcast_topic;
   std::string node;
-  uint32_t max_channels = 100; ///< Of one client.
-  std::string openapi;      ///< JSON.
-  std::string token;        ///< Needed on all routes but health, unless empty.
+  uint32_t max_channels = 100;           ///< Of one client.
+  std::string openapi;                   ///< JSON.
+  std::shared_ptr<authenticator> access; ///< Asked on all routes but health. Never null once requests come.
 };
 
+void add_auth_routes(router& routes, const api& with);
 void add_event_routes(router& routes, const api& with);
 void add_kafka_routes(router& routes, const api& with);
 void add_live_routes(router& routes, const api& with);
@@ -55,13 +57,8 @@ void add_health_routes(router& routes, const api& with);
 /// The routes of all areas.
 router make_routes(const api& with);
 
-/// The answer (401) to a request without the static token in `Authorization: Bearer`; none where it may pass.
-/// Compared in constant time. An empty `token` lets all pass.
-std::optional<response> refusal(const std::string& token, const request& req);
 /// Looks at the credentials and sets `req.who`; or the answer (401, 403) for those that do not hold, or lack `role`.
 std::optional<response> admit(const api& with, request& req, const std::string& role = {});
-/// 403
-response forbidden(std::string_view what, std::string_view name, std::string_view field);
 /// `next` behind `admit`.
 handler authorized(const api& with, handler next, std::string role = {});
 

@@ -156,6 +156,7 @@ std::string render(const response& what, const rendering& how, const dropped_hea
     out.append("Content-Length: ").append(std::to_string(what.body.size())).append("\r\n");
   }
   put_headers(out, what.headers, dropped);
+  put_headers(out, how.more, dropped);
   if (!how.keep_alive)
     out.append("Connection: close\r\n");
   else if (how.confirm_keep_alive)

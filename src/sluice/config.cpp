@@ -7,8 +7,20 @@
 #include <set>
 
 #include "sluice/config_check.hpp"
+#include "sluice/wildcard.hpp"
 
 namespace sluice {
+
+auth_mode mode_of(const config& cfg) {
+  const auto& auth = cfg.auth;
+  auto has_keys = !auth.jwt_secret.empty() || !auth.jwt_key_file.empty() || !auth.jwks_file.empty();
+  auto has_tokens = !cfg.token.empty() || !auth.tokens_file.empty();
+  if (auth.mode == "jwt" || (auth.mode == "auto" && has_keys))
+    return auth_mode::jwt;
+  if (auth.mode == "token" || (auth.mode == "auto" && has_tokens))
+    return auth_mode::token;
+  return auth_mode::none;
+}
 
 std::string group_of(const config& cfg, const aggregation_config& aggregation) {
   return cfg.kafka.group_id + "-" + aggregation.name;
@@ -25,6 +37,7 @@ constexpr std::size_t max_node_name = 128;
 constexpr uint32_t max_sample_size = 1000;
 constexpr std::size_t max_channel_name = 200;
 constexpr std::string_view value_placeholder = "{value}";
+constexpr std::size_t min_jwt_secret = 32;
 /// What `sluice config` prints instead of a secret.
 constexpr std::string_view mask = "***";
 
@@ -80,33 +93,10 @@ bool is_topic_pattern(std::string text) {
   return is_topic_name(text);
 }
 
-/// Whether '*' can stand for characters such that the pattern is the topic.
-bool matches(std::string_view pattern, std::string_view topic) {
-  std::size_t p = 0;
-  std::size_t t = 0;
-  auto star = std::string_view::npos; // the last one seen; it takes one character more where the rest does not fit
-  std::size_t taken_to = 0;
-  while (t < topic.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      taken_to = t;
-    } else if (p < pattern.size() && pattern[p] == topic[t]) {
-      ++p;
-      ++t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++taken_to;
-    } else {
-      return false;
-    }
-  }
-  return pattern.find_first_not_of('*', p) == std::string_view::npos;
-}
-
 /// Whether a topic named by one certainly feeds the other too.
 bool overlap(const std::string& a, const std::string& b) {
-  return a == b || (is_pattern(a) && !is_pattern(b) && matches(a, b)) ||
-         (is_pattern(b) && !is_pattern(a) && matches(b, a));
+  return a == b || (is_pattern(a) && !is_pattern(b) && fits_pattern(a, b)) ||
+         (is_pattern(b) && !is_pattern(a) && fits_pattern(b, a));
 }
 
 /// The first braces in a channel's name that are no placeholder; empty = none.
@@ -119,6 +109,15 @@ std::string_view unknown_placeholder(std::string_view name) {
     name.remove_prefix(end);
   }
   return {};
+}
+
+/// "scheme://host" or "scheme://host:port", in lower case and without a path, as browsers write it.
+bool is_origin(std::string_view text) {
+  auto scheme = text.find("://");
+  auto is_plain =
+      std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~' && (c < 'A' || c > 'Z'); });
+  return is_plain && scheme != std::string_view::npos && scheme > 0 && scheme + 3 < text.size() &&
+         text.find_first_of("/?#*@,", scheme + 3) == std::string_view::npos;
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -137,6 +136,7 @@ public:
     check_kafka();
     check_http();
     check_sse();
+    check_auth();
     if (cfg_.supervision.backoff_initial > cfg_.supervision.backoff_max)
       add("supervision.backoffInitial", "is longer than supervision.backoffMax");
     for (std::size_t i = 0; i < cfg_.aggregations.size(); ++i)
@@ -207,9 +207,38 @@ private:
     const auto& http = cfg_.http;
     if (http.host.empty() || http.host.find_first_of(" \t\r\n") != std::string::npos)
       add("http.host", quoted(http.host) + " is not an address; use 127.0.0.1, or 0.0.0.0 for all of IPv4");
-    else if (!is_loopback(http.host) && cfg_.token.empty() && !http.insecure)
+    else if (!is_loopback(http.host) && mode_of(cfg_) == auth_mode::none && !http.insecure)
       add("http.host", quoted(http.host) + " can be reached from other machines and nobody would have to authenticate; "
                                            "set token (environment SLUICE_TOKEN), or accept that with --insecure");
+    for (const auto& origin : http.cors_origins)
+      if (origin != "*" && !is_origin(origin))
+        add("http.corsOrigins",
+            quoted(origin) + " is not an origin as browsers send it, such as \"https://app.example\"; or use \"*\"");
+  }
+
+  void check_auth() {
+    const auto& auth = cfg_.auth;
+    auto has_keys = !auth.jwt_secret.empty() || !auth.jwt_key_file.empty() || !auth.jwks_file.empty();
+    auto has_tokens = !cfg_.token.empty() || !auth.tokens_file.empty();
+    if (auth.mode == "none" && (has_keys || has_tokens))
+      add("auth.mode", "is none, which asks nobody for credentials, but tokens or keys are set; leave out one of both");
+    if (auth.mode == "token" && !has_tokens)
+      add("auth.mode", "is token, but there is none; set token (environment SLUICE_TOKEN) or auth.tokensFile");
+    if (auth.mode == "jwt" && !has_keys)
+      add("auth.mode", "is jwt, but there is no key; set auth.jwtSecret, auth.jwtKeyFile or auth.jwksFile");
+    if (auth.jwt_secret == mask)
+      add("auth.jwtSecret", "is the mask that `sluice config` prints for a secret; set the secret itself");
+    else if (!auth.jwt_secret.empty() && auth.jwt_secret.size() < min_jwt_secret)
+      add("auth.jwtSecret", "is shorter than 32 bytes, which can be guessed; make one with `openssl rand -hex 32`");
+    if (auth.jwt_algorithms.empty())
+      add("auth.jwtAlgorithms", "is empty; name at least one of HS256, RS256 and ES256");
+    for (const auto& name : auth.jwt_algorithms)
+      if (name != "HS256" && name != "RS256" && name != "ES256")
+        add("auth.jwtAlgorithms", quoted(name) + " is not one of HS256, RS256 and ES256");
+    if (auth.claim.empty())
+      add("auth.claim", "is empty; name the claim with the rights, such as \"sluice\"");
+    if (auth.cookie.find_first_of(" \t\r\n\"(),/:;<=>?@[\\]{}") != std::string::npos)
+      add("auth.cookie", quoted(auth.cookie) + " cannot be a cookie's name; use letters, digits, '_' and '-'");
   }
 
   void check_sse() {
@@ -391,6 +420,7 @@ std::vector<std::string> secrets_of(const config& cfg) {
       found.push_back(secret);
   };
   add(cfg.token);
+  add(cfg.auth.jwt_secret);
   add(cfg.kafka.sasl_password);
   for (const auto& [name, value] : cfg.kafka.properties)
     if (is_secret_property(name))

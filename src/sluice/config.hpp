@@ -39,14 +39,38 @@ struct kafka_config {
 struct http_config {
   std::string host = "127.0.0.1";
   uint16_t port = 3000;
-  uint32_t threads = 1;                ///< I/O threads, each with its own event loop.
-  uint32_t max_body_bytes = 1048576;   ///< Beyond it: 413.
-  uint32_t max_header_bytes = 16384;   ///< Request line and headers together; beyond it: 431.
-  uint32_t max_connections = 18000;    ///< Open connections; further ones wait in the kernel's queue.
-  milliseconds header_timeout{10000};  ///< A request must be complete by then: 408.
-  milliseconds request_timeout{15000}; ///< A request must be answered by then: 504.
-  milliseconds write_timeout{10000};   ///< A write must be taken by the client by then, or the connection is closed.
-  bool insecure = false;               ///< Listen beyond loopback without authentication.
+  uint32_t threads = 1;                  ///< I/O threads, each with its own event loop.
+  uint32_t max_body_bytes = 1048576;     ///< Beyond it: 413.
+  uint32_t max_header_bytes = 16384;     ///< Request line and headers together; beyond it: 431.
+  uint32_t max_connections = 18000;      ///< Open connections; further ones wait in the kernel's queue.
+  milliseconds header_timeout{10000};    ///< A request must be complete by then: 408.
+  milliseconds request_timeout{15000};   ///< A request must be answered by then: 504.
+  milliseconds write_timeout{10000};     ///< A write must be taken by the client by then, or the connection is closed.
+  bool insecure = false;                 ///< Listen beyond loopback without authentication.
+  std::vector<std::string> cors_origins; ///< Pages that may read answers: "https://app.example", or "*".
+};
+
+/// `[auth]`: who may do what.
+struct auth_config {
+  std::string mode = "auto"; ///< auto, none, token, jwt; see `mode_of`.
+  std::string tokens_file;   ///< JSON array of static tokens with their rights.
+  std::string jwt_secret;    ///< HS256, 32 bytes or more. Secret.
+  std::string jwt_key_file;  ///< PEM public key.
+  std::string jwks_file;     ///< JSON Web Key Set.
+  std::vector<std::string> jwt_algorithms{"HS256", "RS256", "ES256"};
+  std::string issuer;                  ///< `iss` must be this; empty = any.
+  std::string audience;                ///< `aud` must have this; empty = tokens with an `aud` are refused.
+  milliseconds leeway{30000};          ///< For clocks that differ.
+  std::string claim = "sluice";        ///< The claim with `subscribe`, `publish` and `roles`.
+  std::string cookie = "sluice_token"; ///< Empty = no cookie is looked at.
+  milliseconds ticket_lifetime{30000}; ///< Of POST /auth/ticket's.
+};
+
+/// What credentials are asked for.
+enum class auth_mode : uint8_t {
+  none,  ///< None: everyone has every right.
+  token, ///< `config::token` and those of `auth_config::tokens_file`.
+  jwt,   ///< The same and JSON Web Tokens.
 };
 
 /// `[sse]`: live streams.
@@ -121,6 +145,7 @@ struct config {
   std::string token;            ///< One static token with every right. Secret.
   kafka_config kafka;
   http_config http;
+  auth_config auth;
   sse_config sse;
   demo_config demo;
   log_config log;
@@ -129,6 +154,8 @@ struct config {
   std::vector<channel_config> channels;
 };
 
+/// The mode that `auth.mode` names; "auto": the one that the tokens and keys given ask for.
+auth_mode mode_of(const config& cfg);
 /// The group a named aggregation reads with.
 std::string group_of(const config& cfg, const aggregation_config& aggregation);
 /// The compacted topic that remembers which events of still open keys are covered already; used with a key pointer.

@@ -499,6 +499,35 @@ CAF_TEST(listening beyond loopback needs a token or insecure) {
   CAF_CHECK_EQUAL(join(load({{"SLUICE_TOKEN", "t"}}, {"--host", "0.0.0.0"}).errors), "");
 }
 
+CAF_TEST(authentication that contradicts itself is an error) {
+  auto one = [this](const std::string& text) { return error_of("[auth]\n" + text + "\n"); };
+  auto secret = std::string(32, 'x');
+  CAF_CHECK(contains(one("mode = \"token\""), "sluice.toml:2: auth.mode: is token, but there is none"));
+  CAF_CHECK(contains(one("mode = \"jwt\""), "is jwt, but there is no key"));
+  CAF_CHECK(contains(one("mode = \"none\"\njwtSecret = \"" + secret + "\""), "auth.mode: is none"));
+  CAF_CHECK(contains(one("mode = \"jtw\""), "is not one of auto, none, token, jwt"));
+  CAF_CHECK(contains(one("jwtSecret = \"hunter2\""), "auth.jwtSecret: is shorter than 32 bytes"));
+  CAF_CHECK(!contains(one("jwtSecret = \"hunter2\""), "hunter2"));
+  CAF_CHECK(contains(one("jwtSecret = \"***\""), "is the mask"));
+  CAF_CHECK(contains(one("jwtAlgorithms = [\"none\"]"), "\"none\" is not one of HS256"));
+  CAF_CHECK(contains(one("jwtAlgorithms = []"), "name at least one"));
+  CAF_CHECK(contains(one("claim = \"\""), "auth.claim: is empty"));
+  CAF_CHECK(contains(one("cookie = \"a b\""), "cannot be a cookie's name"));
+  write("[auth]\njwtSecret = \"" + secret + "\"\n");
+  CAF_CHECK_EQUAL(join(load({}, {"--host", "0.0.0.0"}).errors), "");
+  CAF_CHECK(contains(render(load().settings), "jwtSecret = \"***\""));
+  CAF_CHECK_EQUAL(secrets_of(load().settings.value), std::vector<std::string>{secret});
+}
+
+CAF_TEST(origins are written as browsers send them) {
+  for (auto* origin :
+       {"*", "https://app.example", "http://localhost:5173", "http://[::1]:8080", "chrome-extension://abc"})
+    CAF_CHECK_EQUAL(join(load({}, {"--http.corsOrigins", origin}).errors), "");
+  for (auto* origin :
+       {"app.example", "https://app.example/", "https://App.example", "https://", "null", "https://*.example"})
+    CAF_CHECK(contains(join(load({}, {"--http.corsOrigins", origin}).errors), "is not an origin"));
+}
+
 CAF_TEST(SASL needs user and password unless properties bring another mechanism) {
   auto result = load({{"KAFKA_SECURITY_PROTOCOL", "SASL_SSL"}});
   CAF_CHECK_EQUAL(result.errors.size(), 2u);

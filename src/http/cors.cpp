@@ -1,0 +1,48 @@
+#include "http/cors.hpp"
+
+#include <algorithm>
+
+namespace sluice::http {
+
+cors_policy::cors_policy(const std::vector<std::string>& origins) : origins_(origins) {
+  any_ = std::erase(origins_, "*") > 0;
+}
+
+bool cors_policy::trusts(std::string_view origin) const {
+  return std::find(origins_.begin(), origins_.end(), origin) != origins_.end();
+}
+
+std::vector<std::pair<std::string, std::string>> cors_policy::headers_for(const request& req,
+                                                                          const std::string& methods) const {
+  std::vector<std::pair<std::string, std::string>> out;
+  if (!origins_.empty()) // also without an Origin: caches must not give that answer to pages
+    out.emplace_back("Vary", "Origin");
+  auto origin = req.header("origin");
+  auto is_trusted = trusts(origin);
+  if (origin.empty() || (!is_trusted && !any_))
+    return out;
+  out.emplace_back("Access-Control-Allow-Origin", is_trusted ? std::string{origin} : "*");
+  if (is_trusted)
+    out.emplace_back("Access-Control-Allow-Credentials", "true");
+  if (req.method == "OPTIONS" && !req.header("access-control-request-method").empty()) {
+    out.emplace_back("Access-Control-Allow-Methods", methods);
+    out.emplace_back("Access-Control-Allow-Headers",
+                     "Authorization, Content-Type, Last-Event-ID, Idempotency-Key, traceparent");
+    out.emplace_back("Access-Control-Max-Age", "600");
+  } else {
+    out.emplace_back("Access-Control-Expose-Headers", "Allow, Retry-After, WWW-Authenticate");
+  }
+  return out;
+}
+
+bool is_same_origin(const request& req) {
+  auto origin = req.header("origin");
+  auto scheme = origin.find("://"); // http or https: behind a proxy only the browser knows
+  auto host = req.header("host");
+  auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+  return scheme != std::string_view::npos && !host.empty() &&
+         std::equal(host.begin(), host.end(), origin.begin() + static_cast<std::ptrdiff_t>(scheme) + 3, origin.end(),
+                    [&](char a, char b) { return lower(a) == lower(b); });
+}
+
+} // namespace sluice::http
