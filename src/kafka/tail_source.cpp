@@ -75,11 +75,13 @@ private:
 
   void watch() {
     std::unique_lock guard{mutex_};
-    while (!stopping_) {
+    for (int looks = 0; !stopping_;) {
       guard.unlock();
       const auto result = look_around();
       guard.lock();
-      stop_.wait_for(guard, result == look::complete ? 3000ms : 500ms, [this] { return stopping_; });
+      // Topics that are just being made at start are found at once.
+      const auto pause = result == look::complete ? 3000ms : ++looks <= 20 ? 100ms : 500ms;
+      stop_.wait_for(guard, pause, [this] { return stopping_; });
     }
   }
 

@@ -216,10 +216,6 @@ class Broker:
         """Ends as by a power cut of the process; the data stays."""
         self._end(signal.SIGKILL)
 
-    def delete_topic(self, topic):
-        subprocess.run(self._java("org.apache.kafka.tools.TopicCommand", "--bootstrap-server", self.bootstrap, "--delete",
-                                  "--topic", topic), check=True, stdin=subprocess.DEVNULL, timeout=60)
-
     def restart(self):
         self.stop()
         return self.start()
