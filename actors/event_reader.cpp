@@ -78,7 +78,7 @@ event_reader::path event_reader::split(const std::string& pointer) {
 
 struct event_reader::impl {
   simdjson::dom::parser parser;
-  std::string padded; // simdjson reads a little beyond the end
+  std::string padded;          // simdjson reads a little beyond the end
   simdjson::dom::element last; // what `valid` read
   path value, key;
   bool keyed = false;

@@ -22,7 +22,7 @@ public:
   explicit live_history(uint64_t max_bytes) : max_bytes_(max_bytes) {}
 
   /// This topic may come into being: a cursor from before that knows it without partitions, so that nothing is missed.
-  void expect(const std::string& topic) { topics_.try_emplace(topic); }
+  void foresee(const std::string& topic) { topics_.try_emplace(topic); }
   /// Records of this partition come next, from `from` on; those before `where.offset`, its end, are history.
   void begin(const topic_partition& where, int64_t from);
   /// There is nothing before this offset that has not come; markers of transactions, which never come, included.

@@ -56,8 +56,8 @@ void replay_writer::reached(const topic_partition& where) {
 }
 
 void replay_writer::put_gap(std::string& out, std::string_view reason, int64_t missed) const {
-  auto data = "{\"reason\":\"" + std::string{reason} + "\",\"missed\":" + (missed < 0 ? "null" : std::to_string(missed)) +
-              "}";
+  auto data =
+      "{\"reason\":\"" + std::string{reason} + "\",\"missed\":" + (missed < 0 ? "null" : std::to_string(missed)) + "}";
   append_notice(out, protocol_, "gap", cursor_text(), data);
 }
 

@@ -68,15 +68,15 @@ struct live_replay_state {
   std::optional<replay_writer> writer;
   std::optional<live_cursor> cursor;
   std::set<std::pair<std::string, int32_t>> behind; ///< Partitions whose end has not been seen.
-  uint64_t unsent = 0; ///< Bytes given to the stream since it last said that all is sent.
+  uint64_t unsent = 0;                              ///< Bytes given to the stream since it last said that all is sent.
   bool waiting = false;
   stats* counters = nullptr;
   static inline const char* name = "live_replay";
 };
 
-/// Reads `topics` from `cursor` (none: from where `request->from` says) and sends what `request` asks for to its stream,
-/// no faster than the client takes it; then tells `hub` the cursor it has come to. What Kafka has no longer becomes a
-/// `gap` notice. Blocks: spawn detached. Ends with the stream's session or the hub.
+/// Reads `topics` from `cursor` (none: from where `request->from` says) and sends what `request` asks for to its
+/// stream, no faster than the client takes it; then tells `hub` the cursor it has come to. What Kafka has no longer
+/// becomes a `gap` notice. Blocks: spawn detached. Ends with the stream's session or the hub.
 live_replay_actor::behavior_type live_replay(live_replay_state::self_pointer self, live_request_ptr request,
                                              std::optional<live_cursor> cursor, std::vector<std::string> topics,
                                              channel_rules rules, replay_source_factory make_source,

@@ -36,7 +36,7 @@ int64_t unix_ms() {
 }
 
 uint64_t key_hash(std::string_view channel, std::string_view key) {
-  return std::hash<std::string_view>{}(channel) * 31 + std::hash<std::string_view>{}(key);
+  return std::hash<std::string_view>{}(channel)*31 + std::hash<std::string_view>{}(key);
 }
 
 } // namespace
@@ -188,8 +188,12 @@ void sse_hub_state::greet(member& who) {
   settle(who);
   std::string text;
   append_retry(text, protocol, jittered(cfg.sse.retry, random));
-  // Who is cut off before its first event is still where it was; new clients get their first cursor in `go_live`.
-  std::string id = who.cursor ? request.cursor : std::string{};
+  bool begins_now = request.cursor.empty() && (request.from.empty() || request.from == "now");
+  if (begins_now && history->is_warm())
+    who.cursor = who.home->place;
+  // Who is cut off before its first event comes back to where it was.
+  std::string id = who.cursor ? encode_cursor_text(*who.cursor) : std::string{};
+  who.told = id;
   if (request.snapshot) {
     std::string data = "{\"type\":\"snapshot\",\"aggregations\":{";
     const char* comma = "";
@@ -284,8 +288,10 @@ void sse_hub_state::admit(member& who) {
 void sse_hub_state::go_live(member& who, std::string text, uint32_t events) {
   who.at = phase::live;
   who.cursor.reset();
-  append_cursor(text, who.request->stream->protocol(), cursor_of(*who.home));
-  who.request->stream->send(make_frame(std::move(text)), events);
+  if (cursor_of(*who.home) != std::exchange(who.told, {}))
+    append_cursor(text, who.request->stream->protocol(), cursor_of(*who.home));
+  if (!text.empty())
+    who.request->stream->send(make_frame(std::move(text)), events);
   who.request->stream->subscribe(subscription_of(who));
 }
 
@@ -364,7 +370,8 @@ void sse_hub_state::resume(uint64_t stream, const std::string& cursor) {
 caf::result<channel_names> sse_hub_state::change(const std::string& client, const channel_names& names, bool add) {
   auto* who = find(client);
   if (who == nullptr)
-    return make_failure(ec::unknown_client, "no client \"" + client + "\" is connected here; see GET /kafka/sse/clients");
+    return make_failure(ec::unknown_client,
+                        "no client \"" + client + "\" is connected here; see GET /kafka/sse/clients");
   auto wanted = who->channels;
   for (const auto& one : names)
     std::erase(wanted, one);
@@ -386,7 +393,8 @@ caf::result<channel_names> sse_hub_state::change(const std::string& client, cons
 caf::result<atom::done> sse_hub_state::end_client(const std::string& client, const std::string& reason) {
   auto* who = find(client);
   if (who == nullptr)
-    return make_failure(ec::unknown_client, "no client \"" + client + "\" is connected here; see GET /kafka/sse/clients");
+    return make_failure(ec::unknown_client,
+                        "no client \"" + client + "\" is connected here; see GET /kafka/sse/clients");
   std::string data = "{\"reason\":";
   append_string(data, reason);
   std::string text;
@@ -602,7 +610,7 @@ sse_hub_actor::behavior_type sse_hub(sse_hub_state::self_pointer self, sse_hub_c
   st.history.emplace(st.cfg.sse.replay_bytes);
   for (const auto& topic : st.cfg.rules.topics)
     if (topic.find('*') == std::string::npos)
-      st.history->expect(topic);
+      st.history->foresee(topic);
   log_crashes(self, st.name);
   self->set_down_handler([self](const caf::down_msg& down) { self->state.gone(down.source); });
   self->delayed_send(self, st.cfg.sse.checkpoint, atom::commit_v);

@@ -66,8 +66,9 @@ struct sse_hub_state {
     std::vector<route_id> routes;
     phase at = phase::greeting;
     std::optional<live_cursor> cursor; ///< What it has seen, before it is live.
+    std::string told;                  ///< The cursor it was greeted with.
     uint32_t replays = 0;
-    bool timed = false; ///< It waits for the hub to catch up, but not for ever.
+    bool timed = false;     ///< It waits for the hub to catch up, but not for ever.
     caf::actor_addr reader; ///< Its replay.
     int64_t connected_ms = 0;
     caf::typed_response_promise<atom::done> promise;

@@ -18,8 +18,8 @@
 #include "http/server.hpp"
 #include "kafka/kafka.hpp"
 #include "sluice/config_check.hpp"
-#include "sluice/log.hpp"
 #include "sluice/live_format.hpp"
+#include "sluice/log.hpp"
 
 #include "aggregator.hpp"
 #include "dead_letter.hpp"
@@ -76,7 +76,8 @@ std::vector<topic_spec> wanted_topics(const config& cfg) {
 
 } // namespace
 
-/// Clients that were ended for good: asked to stay away for a while, longer than any of them waits before it comes back.
+/// Clients that were ended for good: asked to stay away for a while, longer than any of them waits before it comes
+/// back.
 class revoked_clients {
 public:
   void add(const std::string& client) {

@@ -39,9 +39,8 @@ std::string cursor_of(const request& req) {
 }
 
 bool is_client_id(const std::string& text) {
-  return !text.empty() && text.size() <= max_client_bytes && std::all_of(text.begin(), text.end(), [](char c) {
-    return c > ' ' && c <= '~' && c != '"' && c != '\\';
-  });
+  return !text.empty() && text.size() <= max_client_bytes &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~' && c != '"' && c != '\\'; });
 }
 
 bool is_start(const std::string& from) {
@@ -256,12 +255,14 @@ void add_live_routes(router& routes, const api& with) {
       });
   add_channel_stream(routes, with, "/kafka/events");
   add_channel_stream(routes, with, "/events/stream");
-  routes.add("POST", "/kafka/sse/subscribe/:clientId", authorized(with, [with](const request& req, const responder& respond) {
-               change(with, req, true, respond);
-             }));
-  routes.add("POST", "/kafka/sse/unsubscribe/:clientId",
-             authorized(with, [with](const request& req, const responder& respond) { change(with, req, false, respond); }));
-  routes.add("GET", "/kafka/sse/clients", authorized(
+  routes.add(
+      "POST", "/kafka/sse/subscribe/:clientId",
+      authorized(with, [with](const request& req, const responder& respond) { change(with, req, true, respond); }));
+  routes.add(
+      "POST", "/kafka/sse/unsubscribe/:clientId",
+      authorized(with, [with](const request& req, const responder& respond) { change(with, req, false, respond); }));
+  routes.add("GET", "/kafka/sse/clients",
+             authorized(
                  with,
                  [with](const request&, const responder& respond) {
                    with.clients([respond, node = with.node](const caf::expected<live_clients>& all) {
@@ -276,7 +277,8 @@ void add_live_routes(router& routes, const api& with) {
                    });
                  },
                  "admin"));
-  routes.add("DELETE", "/kafka/sse/clients/:clientId", authorized(
+  routes.add("DELETE", "/kafka/sse/clients/:clientId",
+             authorized(
                  with,
                  [with](const request& req, const responder& respond) {
                    auto reason = parameter(req, "reason");
@@ -293,9 +295,8 @@ void add_live_routes(router& routes, const api& with) {
                                    });
                  },
                  "admin"));
-  routes.add("POST", "/kafka/sse/broadcast/:channel", authorized(with, [with](const request& req, const responder& respond) {
-               broadcast(with, req, respond);
-             }));
+  routes.add("POST", "/kafka/sse/broadcast/:channel",
+             authorized(with, [with](const request& req, const responder& respond) { broadcast(with, req, respond); }));
 }
 
 } // namespace sluice::http

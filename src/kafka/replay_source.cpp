@@ -113,8 +113,8 @@ private:
   }
 
   void fetch(std::chrono::milliseconds wait) {
-    const auto count = rd_kafka_consume_batch_queue(queue_.get(), static_cast<int>(wait.count()), buffer_.data(),
-                                                    buffer_.size());
+    const auto count =
+        rd_kafka_consume_batch_queue(queue_.get(), static_cast<int>(wait.count()), buffer_.data(), buffer_.size());
     std::string topic;
     int32_t partition = -1;
     std::vector<message_handle> run; // of one partition

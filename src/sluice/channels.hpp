@@ -18,8 +18,8 @@ inline const std::string event_name_header = "sluice-event";
 inline bool is_channel_name(std::string_view name) {
   constexpr size_t max_bytes = 200;
   return !name.empty() && name.size() <= max_bytes && std::none_of(name.begin(), name.end(), [](char c) {
-           return static_cast<unsigned char>(c) < 0x20 || c == 0x7f || c == ',';
-         });
+    return static_cast<unsigned char>(c) < 0x20 || c == 0x7f || c == ',';
+  });
 }
 
 } // namespace sluice

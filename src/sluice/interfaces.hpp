@@ -62,8 +62,8 @@ struct live_request {
   std::string user;   ///< Empty where nobody authenticates.
   std::string remote; ///< Address.
   std::vector<std::string> channels;
-  std::string cursor; ///< `Last-Event-ID`: where it was; empty = it is new.
-  std::string from;   ///< Where a new client begins: "" or "now", "earliest", or Unix milliseconds.
+  std::string cursor;                ///< `Last-Event-ID`: where it was; empty = it is new.
+  std::string from;                  ///< Where a new client begins: "" or "now", "earliest", or Unix milliseconds.
   std::optional<int64_t> expires_ms; ///< When its credentials end, Unix milliseconds.
   bool snapshot = false;             ///< Greeted by the aggregations' state, not by `connected`.
 };

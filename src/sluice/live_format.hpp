@@ -9,9 +9,9 @@
 
 namespace sluice {
 
-/// An event of a channel. `data` is JSON; `event` may be empty (`message` for EventSource). SSE: `id:`, `event:`, `data:`.
-/// WebSocket: `{"type":"event","channel":…,"id":…,"event":…,"data":…}`. Appends to `out`. `id` and `event` have no CR, LF
-/// or NUL.
+/// An event of a channel. `data` is JSON; `event` may be empty (`message` for EventSource). SSE: `id:`, `event:`,
+/// `data:`. WebSocket: `{"type":"event","channel":…,"id":…,"event":…,"data":…}`. Appends to `out`. `id` and `event`
+/// have no CR, LF or NUL.
 void append_live_event(std::string& out, stream_protocol protocol, std::string_view channel, std::string_view event,
                        std::string_view id, std::string_view data);
 

@@ -28,8 +28,8 @@ struct partition_reached {
   topic_partition where;
 };
 /// What a source has to say; `monostate` = nothing now.
-using source_event = std::variant<std::monostate, batch_ptr, partitions_assigned, partitions_revoked, partition_reached,
-                                  caf::error>;
+using source_event =
+    std::variant<std::monostate, batch_ptr, partitions_assigned, partitions_revoked, partition_reached, caf::error>;
 
 /// Records of some topics, as a member of a consumer group or as a reader of all partitions.
 /// All calls from one thread at a time (the kafka_consumer actor); none blocks, except the destructor, which leaves the

@@ -126,6 +126,7 @@ struct small_api {
     };
     with.status = [](const auto& answer) { answer(json::object()); };
     with.readiness = [](const auto& answer) { answer(""); };
+    with.is_revoked = [](const std::string&) { return false; };
     with.metrics = [] { return std::string{}; };
     routes = make_routes(with);
   }
@@ -140,7 +141,7 @@ struct small_api {
 
   /// The status of a stream's opening; 200 where it would be opened.
   int open(request req, const std::string& path) const {
-    auto instead = routes.find("GET", path).found->check(req);
+    auto instead = routes.find("GET", path).found->check(req).instead;
     return instead ? instead->status : 200;
   }
 

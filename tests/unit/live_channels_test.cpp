@@ -69,8 +69,9 @@ CAF_TEST(events and summaries share a channel and summaries are wrapped) {
 
 CAF_TEST(a broadcast goes to the channel that is its key) {
   channel_finder finder{make_channel_rules(config{})};
-  CAF_CHECK_EQUAL(shown(finder, full_record("sluice-broadcast", "alerts", "\"hi\"", {{"sluice-event", "system_alert"}})),
-                  "alerts|system_alert|\"hi\"\n");
+  CAF_CHECK_EQUAL(
+      shown(finder, full_record("sluice-broadcast", "alerts", "\"hi\"", {{"sluice-event", "system_alert"}})),
+      "alerts|system_alert|\"hi\"\n");
   CAF_CHECK_EQUAL(shown(finder, full_record("sluice-broadcast", "", "1")), "skipped");
   CAF_CHECK_EQUAL(shown(finder, full_record("sluice-broadcast", "a\nb", "1")), "skipped");
   CAF_CHECK_EQUAL(shown(finder, full_record("sluice-broadcast", "a", "not json")), "skipped");

@@ -85,7 +85,8 @@ struct replay_fake : replay_source {
     if (log->away)
       return make_failure(ec::kafka_unreachable, "away");
     auto result = log->bounds;
-    std::erase_if(result, [&](const auto& x) { return std::find(topics.begin(), topics.end(), x.topic) == topics.end(); });
+    std::erase_if(result,
+                  [&](const auto& x) { return std::find(topics.begin(), topics.end(), x.topic) == topics.end(); });
     return result;
   }
   caf::expected<std::vector<topic_partition>> at_time(const std::vector<std::string>&, int64_t) override {
@@ -203,12 +204,13 @@ CAF_TEST(a client of events is greeted with its retry time the aggregations and 
   CAF_CHECK(text.starts_with("retry: "));
   CAF_CHECK(has(text, "event: snapshot\n"));
   CAF_CHECK(has(text, R"(data: {"type":"snapshot","aggregations":{"default":{"currentBuffer":5}}})"));
-  CAF_CHECK(has(text, "id: " + cursor_at(10, 20, 5) + "\n\n"));
+  CAF_CHECK(has(text, "id: " + cursor_at(10, 20, 5) + "\nevent: snapshot\n"));
 }
 
 CAF_TEST(a client of channels is told its id and its channels) {
   auto client = listen({"alerts", "prices"});
-  CAF_CHECK(has(client->take(), "event: connected\ndata: {\"clientId\":\"client-1\",\"channels\":[\"alerts\",\"prices\"]}\n"));
+  CAF_CHECK(has(client->take(),
+                "event: connected\ndata: {\"clientId\":\"client-1\",\"channels\":[\"alerts\",\"prices\"]}\n"));
 }
 
 CAF_TEST(events go out as they are and summaries in their wrapping with the cursor behind them) {
@@ -332,17 +334,22 @@ CAF_TEST(when Kafka cannot be asked the client is told to come back) {
 CAF_TEST(channels may be changed while the stream is open) {
   auto client = listen({"a"});
   client->take();
-  auto changed = self->request(sut, caf::infinite, atom::subscribe_v, std::string{"client-1"}, channel_names{"b"}, true);
+  auto changed =
+      self->request(sut, caf::infinite, atom::subscribe_v, std::string{"client-1"}, channel_names{"b"}, true);
   consume_messages();
-  changed.receive([](const channel_names& now) { CAF_CHECK_EQUAL(now, (channel_names{"a", "b"})); },
-                  [&](caf::error& err) { CAF_FAIL(describe(err)); });
+  changed.receive(
+      [](const channel_names& now) {
+        CAF_CHECK_EQUAL(now, (channel_names{"a", "b"}));
+      },
+      [&](caf::error& err) { CAF_FAIL(describe(err)); });
   CAF_CHECK_EQUAL(client->subscription->routes.size(), 3u);
-  auto removed = self->request(sut, caf::infinite, atom::subscribe_v, std::string{"client-1"}, channel_names{"a"}, false);
+  auto removed =
+      self->request(sut, caf::infinite, atom::subscribe_v, std::string{"client-1"}, channel_names{"a"}, false);
   consume_messages();
   removed.receive([](const channel_names& now) { CAF_CHECK_EQUAL(now, channel_names{"b"}); },
                   [&](caf::error& err) { CAF_FAIL(describe(err)); });
-  auto many = self->request(sut, caf::infinite, atom::subscribe_v, std::string{"client-1"},
-                            channel_names{"c", "d", "e"}, true);
+  auto many =
+      self->request(sut, caf::infinite, atom::subscribe_v, std::string{"client-1"}, channel_names{"c", "d", "e"}, true);
   consume_messages();
   many.receive([](const channel_names&) { CAF_FAIL("too many channels were taken"); },
                [&](caf::error& err) { CAF_CHECK(code_of(err) == ec::queue_full); });
