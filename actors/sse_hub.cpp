@@ -41,8 +41,9 @@ std::string sse_hub_state::cursor() const {
 void sse_hub_state::show(const record_batch& batch) {
   auto& position = positions[{batch.topic(), batch.partition()}];
   bool summaries = cfg.summary_topics.contains(batch.topic());
-  std::string block, wrapped;
-  uint64_t shown = 0;
+  auto block = std::make_shared<live_block>();
+  std::string wrapped;
+  uint32_t shown = 0;
   for (const auto& record : batch.records()) {
     position = record.offset + 1;
     if (streams.empty())
@@ -57,14 +58,16 @@ void sse_hub_state::show(const record_batch& batch) {
       data = wrapped;
     }
     if (auto text = encode_event(data, {}, cursor())) {
-      block += *text;
-      ++shown;
+      block->events.push_back({.number = shown++,
+                               .sse_begin = static_cast<uint32_t>(block->sse.size()),
+                               .sse_size = static_cast<uint32_t>(text->size())});
+      block->sse += *text;
     }
   }
   if (shown == 0)
     return;
   counters->frames.add(shown);
-  live->publish(make_frame(std::move(block)), static_cast<uint32_t>(shown));
+  live->publish(std::move(block));
 }
 
 caf::result<atom::done> sse_hub_state::join(event_stream_ptr stream) {
@@ -117,7 +120,8 @@ void sse_hub_state::greet() {
   snapshot += "}}";
   auto greeting = encode_event(snapshot, "snapshot", cursor()).value_or("");
   for (auto& one : std::exchange(joiners, {})) {
-    one.stream->join(make_frame(encode_retry(jittered(cfg.retry, random)) + greeting));
+    one.stream->send(make_frame(encode_retry(jittered(cfg.retry, random)) + greeting), 0);
+    one.stream->subscribe({{0}, slow_policy::disconnect});
     one.promise.deliver(atom::done_v);
   }
 }

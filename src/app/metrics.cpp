@@ -47,6 +47,7 @@ std::string render_metrics(const stats& c) {
   total("sluice_sse_clients_slow_total", "Event streams ended because their queue was full.", c.clients_slow);
   total("sluice_sse_events_total", "Events encoded, once for all clients.", c.frames);
   total("sluice_sse_deliveries_total", "Events handed to the kernel, for each client.", c.deliveries);
+  total("sluice_sse_events_dropped_total", "Events left out for slow clients, for each client.", c.events_dropped);
   total("sluice_sse_events_skipped_total", "Records not shown live because they are not JSON.", c.events_skipped);
   gauge("sluice_sse_feed_ready", "1 once the live feed has found its place in the topics.", c.live_feed);
   total("sluice_http_requests_total", "Requests read.", c.http_requests);

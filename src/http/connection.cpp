@@ -37,8 +37,8 @@ struct exchange {
   bool keep_alive = true;
   bool confirm_keep_alive = false;
   bool head_only = false;
-  std::vector<std::pair<std::string, std::string>> more_headers; ///< For any answer.
-  bool listed = false;                                           ///< Among those whose connection is held.
+  header_list more_headers; ///< For any answer.
+  bool listed = false;      ///< Among those whose connection is held.
   clock::time_point deadline;
   std::list<std::shared_ptr<exchange>>::iterator place;
 };
@@ -58,6 +58,7 @@ private:
   void write(const std::shared_ptr<exchange>& what, std::string bytes, bool keep_alive);
   void unlist(exchange& what);
   std::string render_answer(const exchange& what, const response& with);
+  void say_dropped(std::string_view header);
   /// Answers unless that has been done. Any thread.
   static void answer(const std::shared_ptr<exchange>& what, response with);
 
@@ -192,15 +193,21 @@ void restinio_connections::dispatch(const restinio::request_t& from, const std::
 
 void restinio_connections::open_stream(const router::match& match, request asked,
                                        const std::shared_ptr<exchange>& what) {
-  if (match.found->check) {
-    if (auto instead = match.found->check(asked)) {
-      answer(what, *instead);
-      return;
-    }
+  stream_verdict verdict;
+  if (match.found->check)
+    verdict = match.found->check(asked);
+  if (verdict.instead) {
+    answer(what, std::move(*verdict.instead));
+    return;
   }
+  verdict.headers.insert(verdict.headers.end(), what->more_headers.begin(), what->more_headers.end());
+  auto head = [&](bool chunked) {
+    return render_stream_head(home_.date(), chunked, verdict.headers,
+                              [this](std::string_view name) { say_dropped(name); });
+  };
   if (what->head_only) {
     what->answered = true;
-    home_.box->post([this, what] { write(what, render_stream_head(home_.date(), true), false); });
+    home_.box->post([this, what, bytes = head(true)] { write(what, bytes, false); });
     return;
   }
   what->answered = true;
@@ -208,8 +215,8 @@ void restinio_connections::open_stream(const router::match& match, request asked
   auto handle = std::exchange(what->connection, nullptr);
   auto guard = dynamic_cast<connection&>(*handle).move_upgrade_internals().m_socket.take();
   auto chunked = !guard->speaks_http_1_0();
-  home_.streams.open(std::move(guard->socket), std::move(guard->slot), render_stream_head(home_.date(), chunked),
-                     chunked,
+  stream_opening how{{stream_protocol::sse, chunked}, head(chunked)};
+  home_.streams.open(std::move(guard->socket), std::move(guard->slot), std::move(how),
                      [&](event_stream_ptr opened) { match.found->stream(std::move(asked), std::move(opened)); });
 }
 
@@ -232,7 +239,11 @@ std::string restinio_connections::render_answer(const exchange& what, const resp
                  .head_only = what.head_only,
                  .date = home_.date(),
                  .more = what.more_headers},
-                [this](std::string_view name) { parts_.say("Dropped a response header: " + std::string{name}); });
+                [this](std::string_view name) { say_dropped(name); });
+}
+
+void restinio_connections::say_dropped(std::string_view header) {
+  parts_.say("Dropped a response header: " + std::string{header});
 }
 
 void restinio_connections::write(const std::shared_ptr<exchange>& what, std::string bytes, bool keep_alive) {

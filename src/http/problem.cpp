@@ -5,8 +5,7 @@
 
 namespace sluice::http {
 
-response problem(int status, std::string_view detail, std::string_view field,
-                 std::vector<std::pair<std::string, std::string>> headers) {
+response problem(int status, std::string_view detail, std::string_view field, header_list headers) {
   nlohmann::ordered_json body{{"type", "about:blank"},
                               {"title", std::string{reason_phrase(status)}},
                               {"status", status},

@@ -241,10 +241,10 @@ void add_event_routes(router& routes, const api& with) {
   routes.add_stream(
       "/events", [with](const request&, event_stream_ptr stream) { with.open_session(std::move(stream)); },
       [with](request& req) {
-        auto refused = admit(with, req);
-        if (!refused && !req.who.may_subscribe(events_channel))
-          refused = forbidden("subscribe to the channel", events_channel, "channel");
-        return refused;
+        stream_verdict verdict{admit(with, req), {}};
+        if (!verdict.instead && !req.who.may_subscribe(events_channel))
+          verdict.instead = forbidden("subscribe to the channel", events_channel, "channel");
+        return verdict;
       });
 }
 

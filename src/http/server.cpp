@@ -135,9 +135,11 @@ struct server::impl final : fan_out {
     });
   }
 
-  void publish(frame block, uint32_t events) override {
+  void publish(live_block_ptr block) override {
+    if (!block)
+      return;
     for (auto& thread : threads)
-      thread->box->post([&streams = thread->streams, block, events] { streams.append(block, events); });
+      thread->box->post([&streams = thread->streams, block] { streams.append(*block); });
   }
 
   void stop_accepting() {

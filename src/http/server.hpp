@@ -31,17 +31,19 @@ struct request {
   std::string_view header(const std::string& lower_case_name) const; ///< "" where absent.
 };
 
+/// Names and values; those with control characters are dropped and logged.
+using header_list = std::vector<std::pair<std::string, std::string>>;
+
 struct response {
   int status = 200;
   std::string content_type = "application/json";
   std::string body;
-  std::vector<std::pair<std::string, std::string>> headers; ///< Values with control characters are dropped and logged.
+  header_list headers;
 };
 
 /// RFC 9457 problem with `"ok": false`. `detail` says what to do; `field` (a JSON pointer or name) and `extra` are
 /// optional.
-response problem(int status, std::string_view detail, std::string_view field = {},
-                 std::vector<std::pair<std::string, std::string>> headers = {});
+response problem(int status, std::string_view detail, std::string_view field = {}, header_list headers = {});
 
 /// Answers one request, once, from any thread. Answering is optional: unanswered ones get 504 after `request_timeout`;
 /// a later answer is dropped.
@@ -50,9 +52,13 @@ using responder = std::function<void(response)>;
 using handler = std::function<void(request, responder)>;
 /// For GET routes that keep the response open as text/event-stream. Runs on the I/O thread, as handlers do.
 using stream_handler = std::function<void(request, event_stream_ptr)>;
-/// Looks at a request before its stream is opened, and may set `request::who`; a response it returns goes out instead
-/// of the stream. Must not block.
-using stream_check = std::function<std::optional<response>(request&)>;
+/// What a check says of a request for a stream.
+struct stream_verdict {
+  std::optional<response> instead; ///< Goes out instead of the stream.
+  header_list headers;             ///< Added to the head of the stream.
+};
+/// Looks at a request before its stream is opened, and may set `request::who`. Must not block.
+using stream_check = std::function<stream_verdict(request&)>;
 
 /// Routes by method and pattern ("/kafka/send/:topic"). Answers 404, 405 with Allow, HEAD from GET and OPTIONS by
 /// itself.

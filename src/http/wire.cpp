@@ -40,6 +40,15 @@ void put_start(std::string& out, int status, std::string_view date) {
   out.append("\r\nServer: sluice\r\nDate: ").append(date).append("\r\n");
 }
 
+void put_headers(std::string& out, const header_list& headers, const dropped_header& dropped) {
+  for (const auto& [name, value] : headers) {
+    if (is_token(name) && is_clean(value) && !is_ours(name))
+      out.append(name).append(": ").append(value).append("\r\n");
+    else if (dropped)
+      dropped(name);
+  }
+}
+
 } // namespace
 
 std::string_view reason_phrase(int status) {
@@ -146,13 +155,8 @@ std::string render(const response& what, const rendering& how, const dropped_hea
       out.append("Content-Type: ").append(what.content_type).append("\r\n");
     out.append("Content-Length: ").append(std::to_string(what.body.size())).append("\r\n");
   }
-  for (const auto* headers : {&what.headers, &how.more})
-    for (const auto& [name, value] : *headers) {
-      if (is_token(name) && is_clean(value) && !is_ours(name))
-        out.append(name).append(": ").append(value).append("\r\n");
-      else if (dropped)
-        dropped(name);
-    }
+  put_headers(out, what.headers, dropped);
+  put_headers(out, how.more, dropped);
   if (!how.keep_alive)
     out.append("Connection: close\r\n");
   else if (how.confirm_keep_alive)
@@ -163,7 +167,8 @@ std::string render(const response& what, const rendering& how, const dropped_hea
   return out;
 }
 
-std::string render_stream_head(std::string_view date, bool chunked) {
+std::string render_stream_head(std::string_view date, bool chunked, const header_list& headers,
+                               const dropped_header& dropped) {
   std::string out;
   put_start(out, 200, date);
   out.append("Content-Type: text/event-stream\r\n"
@@ -172,8 +177,15 @@ std::string render_stream_head(std::string_view date, bool chunked) {
              "Connection: close\r\n");
   if (chunked)
     out.append("Transfer-Encoding: chunked\r\n");
+  put_headers(out, headers, dropped);
   out.append("\r\n");
   return out;
+}
+
+std::string chunk_head(size_t size) {
+  std::array<char, 24> out{};
+  auto n = std::snprintf(out.data(), out.size(), "%zx\r\n", size);
+  return {out.data(), static_cast<size_t>(n)};
 }
 
 } // namespace sluice::http

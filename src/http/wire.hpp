@@ -24,7 +24,7 @@ struct rendering {
   bool confirm_keep_alive = false; ///< True: `Connection: keep-alive`, for clients that asked by header.
   bool head_only = false;          ///< HEAD: the length of the body, but not the body.
   std::string_view date;           ///< Value of the Date header.
-  std::vector<std::pair<std::string, std::string>> more{}; ///< Further headers, after the response's own.
+  header_list more{};              ///< Further headers, after the response's own.
 };
 
 /// Told the name of each header that was dropped: broken names, control characters, or ours to set.
@@ -34,6 +34,11 @@ using dropped_header = std::function<void(std::string_view name)>;
 std::string render(const response& what, const rendering& how, const dropped_header& dropped = {});
 
 /// The head of an event stream: status 200 and everything that keeps caches and proxies from holding it back.
-std::string render_stream_head(std::string_view date, bool chunked);
+/// `headers` are dropped as in `render`.
+std::string render_stream_head(std::string_view date, bool chunked, const header_list& headers = {},
+                               const dropped_header& dropped = {});
+
+/// What precedes a chunk of `size` bytes; CR LF follows it.
+std::string chunk_head(size_t size);
 
 } // namespace sluice::http

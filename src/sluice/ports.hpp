@@ -119,8 +119,52 @@ public:
 /// Bytes ready for the socket, shared by all clients that get them.
 using frame = std::shared_ptr<const std::string>;
 
+/// What a client speaks. Whoever sends to a stream encodes for its protocol: whole server-sent events, or whole
+/// WebSocket messages with their headers.
+enum class stream_protocol : uint8_t { sse, websocket };
+
 /// Why a stream ended.
 enum class stream_end : uint8_t { client_left, too_slow, finished };
+
+/// What becomes of a client that does not take its bytes as fast as they come, once `sse.maxQueueBytes` wait for it.
+enum class slow_policy : uint8_t {
+  disconnect,  ///< It is cut off; it comes back and resumes where it was.
+  drop_oldest, ///< It loses the oldest events that wait, and is told by a `gap` event how many.
+  latest,      ///< Of the events that wait it gets the latest of each key only.
+};
+
+/// The way of an event to clients: a channel, as seen by the clients whose cursor covers the same topics. The hub deals
+/// these numbers out, from 0 on, and uses them again.
+using route_id = uint32_t;
+
+/// Events on their way, encoded once for all clients.
+struct live_block {
+  struct event {
+    route_id route = 0;
+    uint32_t number = 0; ///< Same number = the same event by another route: no stream gets it twice.
+    uint64_t key = 0;    ///< Hash of channel and key, for `slow_policy::latest`.
+    bool fires = true;   ///< False: it only moves the cursor, and is not counted.
+    uint32_t sse_begin = 0, sse_size = 0;
+    uint32_t ws_begin = 0, ws_size = 0; ///< Size 0 where no client speaks WebSocket.
+  };
+  std::string sse, ws; ///< What the events' places point into.
+  std::vector<event> events;
+};
+using live_block_ptr = std::shared_ptr<const live_block>;
+
+/// What a stream gets of the live events.
+struct stream_subscription {
+  std::vector<route_id> routes; ///< Sorted, each once.
+  slow_policy policy = slow_policy::disconnect;
+};
+
+/// How a stream is doing; a moment old.
+struct stream_usage {
+  uint64_t events = 0;       ///< Handed to the kernel. Those of `send` count too.
+  uint64_t bytes = 0;        ///< Handed to the kernel, as they go over the wire.
+  uint64_t queued_bytes = 0; ///< Waiting for the client.
+  uint64_t dropped = 0;      ///< Events it lost by its slow policy.
+};
 
 /// One client's open response. Calls from any thread; they are carried out in call order on the client's I/O thread.
 class event_stream {
@@ -128,21 +172,30 @@ public:
   virtual ~event_stream() = default;
   /// Unique in this process.
   virtual uint64_t id() const noexcept = 0;
-  /// Sends `hello`, then all that `fan_out::publish` is given after this call.
-  virtual void join(frame hello) = 0;
+  virtual stream_protocol protocol() const noexcept = 0;
+  /// Sends bytes to this client alone, `events` events, after all it has been given before.
+  virtual void send(frame bytes, uint32_t events) = 0;
+  /// From now on the client gets what `fan_out::publish` is given after this call for these routes. Replaces the former
+  /// subscription; events that wait under that one still go out.
+  virtual void subscribe(stream_subscription what) = 0;
+  /// `sent` is called once, on the I/O thread, when all that `send` was given before has been handed to the kernel, or
+  /// when the stream has ended.
+  virtual void when_sent(std::function<void()> sent) = 0;
   /// Sends `last` after what waits, ends the response on an event boundary and closes. Later calls do nothing.
   virtual void finish(frame last) = 0;
   /// `closed` is called once, on the I/O thread, when the stream has ended, whoever ended it.
   virtual void on_closed(std::function<void(stream_end)> closed) = 0;
+  /// WebSocket: `received` gets each text message of the client, on the I/O thread. At most 64 KiB each.
+  virtual void on_message(std::function<void(std::string)> received) = 0;
+  virtual stream_usage usage() const = 0;
 };
 using event_stream_ptr = std::shared_ptr<event_stream>;
 
-/// Gives a block of `events` whole events to every stream that has joined: encoded once, one post an I/O thread. Any
-/// thread.
+/// Gives a block to every stream that is subscribed: one post an I/O thread. Any thread.
 class fan_out {
 public:
   virtual ~fan_out() = default;
-  virtual void publish(frame block, uint32_t events) = 0;
+  virtual void publish(live_block_ptr block) = 0;
 };
 
 } // namespace sluice

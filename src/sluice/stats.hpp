@@ -41,6 +41,7 @@ struct stats {
   counter clients_slow;   ///< Ended because their queue was full.
   counter frames;         ///< Encoded, each once.
   counter deliveries;     ///< Frames handed to the kernel, a client each.
+  counter events_dropped; ///< Left out for clients that were too slow, a client each.
   counter live_feed;      ///< Gauge: 1 once the hub knows where in the topics it begins.
   counter events_skipped; ///< Not shown live because they are not JSON.
   // http

@@ -88,7 +88,7 @@ std::string detail_of(const response& answer) {
   return json::parse(answer.body).at("detail").get<std::string>();
 }
 
-std::string header_of(const std::vector<std::pair<std::string, std::string>>& headers, const std::string& name) {
+std::string header_of(const header_list& headers, const std::string& name) {
   std::string out;
   for (const auto& [key, value] : headers)
     if (key == name)
@@ -140,8 +140,8 @@ struct small_api {
 
   /// The status of a stream's opening; 200 where it would be opened.
   int open(request req, const std::string& path) const {
-    auto instead = routes.find("GET", path).found->check(req);
-    return instead ? instead->status : 200;
+    auto verdict = routes.find("GET", path).found->check(req);
+    return verdict.instead ? verdict.instead->status : 200;
   }
 
   api with;

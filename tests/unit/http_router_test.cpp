@@ -181,14 +181,15 @@ CAF_TEST(dates are in the one form HTTP allows) {
 }
 
 CAF_TEST(the log gives every reader its bytes and forgets what all have had) {
-  stream_log log;
+  page_pool pages;
+  stream_log log{pages};
   std::string all;
   for (int i = 0; i < 3000; ++i) {
     auto line = std::string(static_cast<size_t>(i % 97), 'a') + std::to_string(i) + "\n";
-    log.append(line);
+    log.append({}, line);
     all += line;
   }
-  log.append(std::string(100000, 'z'));
+  log.append("zz", std::string(99996, 'z'), "zz");
   all += std::string(100000, 'z');
   CAF_CHECK_EQUAL(log.end(), all.size());
   for (uint64_t from : {uint64_t{0}, uint64_t{1}, uint64_t{65535}, uint64_t{65536}, uint64_t{140000}, log.end() - 1})
@@ -200,6 +201,6 @@ CAF_TEST(the log gives every reader its bytes and forgets what all have had) {
   CAF_CHECK(read_all(log, 70000) == all.substr(70000));
   log.trim(log.end());
   CAF_CHECK_EQUAL(log.begin(), log.end());
-  log.append("more");
+  log.append({}, "more");
   CAF_CHECK_EQUAL(read_all(log, log.end() - 4), "more");
 }

@@ -14,7 +14,12 @@ namespace {
 struct stream_fake : event_stream {
   explicit stream_fake(uint64_t id) : id_(id) {}
   uint64_t id() const noexcept override { return id_; }
-  void join(frame hello) override { greeting = *hello; }
+  stream_protocol protocol() const noexcept override { return stream_protocol::sse; }
+  void send(frame bytes, uint32_t) override { greeting += *bytes; }
+  void subscribe(stream_subscription) override {}
+  void when_sent(std::function<void()> sent) override { sent(); }
+  void on_message(std::function<void(std::string)>) override {}
+  stream_usage usage() const override { return {}; }
   void finish(frame last) override { farewell = *last; }
   void on_closed(std::function<void(stream_end)> closed) override { leave = std::move(closed); }
   uint64_t id_;
@@ -23,9 +28,9 @@ struct stream_fake : event_stream {
 };
 
 struct live_fake : fan_out {
-  void publish(frame block, uint32_t events) override {
-    text += *block;
-    count += events;
+  void publish(live_block_ptr block) override {
+    text += block->sse;
+    count += static_cast<uint32_t>(block->events.size());
   }
   std::string text;
   uint32_t count = 0;

@@ -1,0 +1,487 @@
+#define CAF_SUITE live_streams
+
+#include <algorithm>
+#include <atomic>
+#include <future>
+#include <map>
+#include <optional>
+
+#include "sluice/caf.hpp"
+
+#include <caf/test/unit_test.hpp>
+
+#include "loopback.hpp"
+
+using namespace sluice;
+using namespace sluice::testing;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct fixture {
+  explicit fixture(sse_config cfg = {}) : web(cfg) {}
+
+  /// A client with its stream, greeted.
+  std::pair<std::unique_ptr<client>, event_stream_ptr> open(int receive_buffer = 0, const char* version = "HTTP/1.1") {
+    auto who = std::make_unique<client>(web.port(), receive_buffer);
+    who->get("/stream", "", version);
+    return {std::move(who), web.next()};
+  }
+  void publish(live_block_ptr what) { web.live().publish(std::move(what)); }
+
+  stream_server web;
+};
+
+sse_config with_queue(uint32_t bytes) {
+  sse_config cfg;
+  cfg.max_queue_bytes = bytes;
+  return cfg;
+}
+
+/// The kernels of both sides hold about this much for a client that does not read.
+constexpr int small_buffer = 4096;
+constexpr size_t kernel_bytes = 400 * 1024;
+
+/// What a body says, taken apart as a browser does.
+struct reading {
+  explicit reading(std::string_view body) {
+    while (!body.empty()) {
+      auto end = body.find("\n\n");
+      if (end == std::string_view::npos)
+        throw std::runtime_error("half an event");
+      take(body.substr(0, end));
+      body.remove_prefix(end + 2);
+    }
+  }
+  void take(std::string_view event) {
+    constexpr std::string_view gap = "event: gap\ndata: {\"reason\":\"slow\",\"dropped\":";
+    if (event.starts_with(gap)) {
+      lost += std::stoull(std::string{event.substr(gap.size())});
+      ++gaps;
+      data.emplace_back("gap");
+    } else if (event.starts_with("data: ")) {
+      data.emplace_back(event.substr(6));
+    } else if (!event.starts_with(":") && !event.starts_with("id: ") && !event.starts_with("retry: ")) {
+      throw std::runtime_error("not an event: " + std::string{event.substr(0, 200)});
+    }
+  }
+  std::vector<std::string> data;
+  uint64_t lost = 0;
+  uint64_t gaps = 0;
+};
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string out;
+  for (const auto& part : parts)
+    out += (out.empty() ? "" : " ") + part;
+  return out;
+}
+
+std::string data_of(client& who) {
+  return joined(reading{who.body()}.data);
+}
+
+std::string padded(const std::string& text, size_t size) {
+  return text + " " + std::string(size, '.');
+}
+
+uint64_t number_in(const std::string& data) {
+  return std::stoull(data);
+}
+
+} // namespace
+
+CAF_TEST(a stream gets the events of its routes and no others) {
+  fixture f;
+  auto [a, to_a] = f.open();
+  auto [b, to_b] = f.open();
+  auto [both, to_both] = f.open();
+  auto [none, to_none] = f.open();
+  to_a->subscribe({{1}});
+  to_b->subscribe({{2}});
+  to_both->subscribe({{1, 2}});
+  f.publish(block_builder{}.add(1, "one").add(2, "two").add(3, "three").add(1, "end").again(2, "end").take());
+  to_none->send(make_frame("data: end\n\n"), 1);
+  for (auto* each : {a.get(), b.get(), both.get(), none.get()})
+    each->read_until("data: end\n\n");
+  CAF_CHECK_EQUAL(data_of(*a), "one end");
+  CAF_CHECK_EQUAL(data_of(*b), "two end");
+  CAF_CHECK_EQUAL(data_of(*both), "one two end");
+  CAF_CHECK_EQUAL(data_of(*none), "end");
+}
+
+CAF_TEST(an event that comes by two routes reaches a stream once) {
+  fixture f;
+  auto [who, stream] = f.open();
+  stream->subscribe({{0, 4, 7}});
+  block_builder block;
+  for (int i = 0; i < 100; ++i) {
+    block.add(7, std::to_string(i)).again(0, std::to_string(i)).again(4, std::to_string(i));
+    if (i % 10 == 9)
+      f.publish(block.take()); // numbers go on from block to block, or begin anew
+    if (i == 50) {
+      f.publish(block.take());
+      block = {};
+    }
+  }
+  f.publish(block_builder{}.add(4, "end").take());
+  who->read_until("data: end\n\n");
+  std::string expected;
+  for (int i = 0; i < 100; ++i)
+    expected += std::to_string(i) + " ";
+  CAF_CHECK_EQUAL(data_of(*who), expected + "end");
+}
+
+CAF_TEST(a client of HTTP 1.0 gets the same without chunks) {
+  fixture f;
+  auto [old, to_old] = f.open(0, "HTTP/1.0");
+  auto [other, to_other] = f.open();
+  to_old->subscribe({{0}});
+  to_other->subscribe({{0}});
+  f.publish(block_builder{}.add(0, "x").add(0, "end").take());
+  CAF_CHECK_EQUAL(joined(reading{old->read_until("data: end\n\n")}.data), "x end");
+  CAF_CHECK_EQUAL(joined(reading{other->read_until("data: end\n\n")}.data), "x end");
+  CAF_CHECK(old->head().find("chunked") == std::string::npos);
+}
+
+CAF_TEST(a stream that subscribes anew has no hole and nothing twice) {
+  fixture f{with_queue(64 * 1024 * 1024)};
+  for (auto buffer : {0, small_buffer}) {
+    auto [who, stream] = f.open(buffer);
+    stream->subscribe({{0}});
+    std::string expected;
+    block_builder block;
+    for (int i = 0; i < 1500; ++i) {
+      auto text = std::to_string(i);
+      // Of each round it gets the half that it is subscribed to at that moment.
+      f.publish(block.add(0, padded("a" + text, 500)).add(1, padded("b" + text, 500)).take());
+      expected += (i % 2 == 0 ? "a" : "b") + text + " ";
+      stream->subscribe({{i % 2 == 0 ? 1u : 0u}});
+    }
+    f.publish(block.add(0, "end").take());
+    who->read_until("data: end\n\n");
+    std::string got;
+    for (const auto& data : reading{who->body()}.data)
+      got += data.substr(0, data.find(' ')) + " ";
+    CAF_CHECK_EQUAL(got, expected + "end ");
+  }
+}
+
+CAF_TEST(a stream that unsubscribes gets what waits and nothing more) {
+  fixture f;
+  auto [who, stream] = f.open();
+  stream->subscribe({{0}});
+  f.publish(block_builder{}.add(0, "before").take());
+  stream->subscribe({});
+  f.publish(block_builder{}.add(0, "after").take());
+  stream->send(make_frame("data: end\n\n"), 1);
+  who->read_until("data: end\n\n");
+  CAF_CHECK_EQUAL(data_of(*who), "before end");
+}
+
+CAF_TEST(what is sent to one stream keeps its place among the events) {
+  fixture f{with_queue(64 * 1024 * 1024)};
+  for (auto buffer : {0, small_buffer}) {
+    auto [who, stream] = f.open(buffer);
+    std::string expected;
+    block_builder block;
+    stream->send(make_frame("data: hello\n\n"), 1);
+    stream->subscribe({{0, 1}});
+    for (int i = 0; i < 1000; ++i) {
+      auto text = std::to_string(i);
+      f.publish(block.add(static_cast<route_id>(i % 2), padded("e" + text, 800)).take());
+      stream->send(make_frame("data: " + padded("s" + text, i % 100) + "\n\n"), 1);
+      expected += "e" + text + " s" + text + " ";
+    }
+    stream->finish(make_frame("data: bye\n\n"));
+    who->read_all();
+    std::string got;
+    for (const auto& data : reading{who->body()}.data)
+      got += data.substr(0, data.find(' ')) + " ";
+    CAF_CHECK_EQUAL(got, "hello " + expected + "bye ");
+    CAF_CHECK(who->ended);
+  }
+}
+
+CAF_TEST(a slow client loses the oldest events whole and is told how many) {
+  fixture f{with_queue(64 * 1024)};
+  auto [who, stream] = f.open(small_buffer);
+  auto quick = f.open();
+  auto& fast = *quick.first;
+  stream->subscribe({{0}, slow_policy::drop_oldest});
+  quick.second->subscribe({{0}, slow_policy::disconnect});
+  constexpr uint64_t total = 20000;
+  block_builder block;
+  // Some events are larger than the whole queue.
+  auto feed = [&](uint64_t from, uint64_t to) {
+    for (auto i = from; i < to; ++i) {
+      f.publish(block.add(0, padded(std::to_string(i), i % 1000 == 999 ? 100000 : 20 + i % 300)).take());
+      if (i % 100 == 0)
+        f.publish(block.move(0, std::to_string(i)).take());
+      if (i % 50 == 0)
+        fast.read_until("data: " + std::to_string(i) + " ");
+    }
+  };
+  feed(0, total / 2);
+  wait_until("events were dropped", [&, s = stream] { return s->usage().dropped > 1000; });
+  for (int i = 0; i < 30; ++i) // it goes on in small steps
+    who->read_some(3000);
+  feed(total / 2, total);
+  f.publish(block.add(0, "end").take());
+  who->read_until("data: end\n\n");
+  reading got{who->body()};
+  auto events = got.data.size() - got.gaps;
+  CAF_CHECK_EQUAL(events + got.lost, total + 1);
+  CAF_CHECK(got.gaps > 0 && got.lost > 1000);
+  // A gap is where numbers are missing and nowhere else, and what came is whole and in order.
+  uint64_t next = 0;
+  bool after_gap = false, in_order = true, whole = true;
+  for (const auto& data : got.data) {
+    if (data == "gap") {
+      after_gap = true;
+    } else if (data != "end") {
+      auto number = number_in(data);
+      in_order = in_order && (after_gap ? number > next : number == next);
+      whole = whole && data == padded(std::to_string(number), number % 1000 == 999 ? 100000 : 20 + number % 300);
+      next = number + 1;
+      after_gap = false;
+    }
+  }
+  CAF_CHECK(in_order);
+  CAF_CHECK(whole);
+  CAF_CHECK_EQUAL(stream->usage().dropped, got.lost);
+  CAF_CHECK_EQUAL(f.web.counters.events_dropped.get(), got.lost);
+  wait_until("all are counted", [&, s = stream] { return s->usage().events == events; });
+  fast.read_until("data: end\n\n");
+  CAF_CHECK_EQUAL(reading{fast.body()}.data.size(), total + 1);
+}
+
+CAF_TEST(a client that takes nothing is told of all its losses at once) {
+  fixture f{with_queue(16 * 1024)};
+  auto [who, stream] = f.open(small_buffer);
+  stream->subscribe({{0}, slow_policy::drop_oldest});
+  block_builder block;
+  for (int i = 0; i < 10000; ++i)
+    f.publish(block.add(0, padded(std::to_string(i), 200)).take());
+  f.publish(block.add(0, "end").take());
+  who->read_until("data: end\n\n");
+  reading got{who->body()};
+  CAF_CHECK_EQUAL(got.data.size() - got.gaps + got.lost, 10001u);
+  // The test reads only when all are published, so hardly more than one jump is to be seen.
+  CAF_CHECK(got.gaps <= 10);
+}
+
+CAF_TEST(a slow client that wants the latest gets the last event of each key) {
+  fixture f{with_queue(64 * 1024)};
+  auto [who, stream] = f.open(small_buffer);
+  stream->subscribe({{0, 1}, slow_policy::latest});
+  constexpr uint64_t total = 20000;
+  constexpr uint64_t keys = 20;
+  block_builder block;
+  for (uint64_t i = 0; i < total; ++i)
+    f.publish(block.add(i % 2, padded(std::to_string(i), 200), i % keys).move(0, std::to_string(i)).take());
+  wait_until("events were left out", [&, s = stream, &c = *who] {
+    c.read_some(3000);
+    return s->usage().dropped > 1000;
+  });
+  f.publish(block.add(0, "end", 99).take());
+  who->read_until("data: end\n\n");
+  reading got{who->body()};
+  CAF_CHECK_EQUAL(got.gaps, 0u);
+  std::map<uint64_t, uint64_t> last;
+  uint64_t before = 0;
+  bool in_order = true;
+  for (const auto& data : got.data) {
+    if (data == "end")
+      continue;
+    auto number = number_in(data);
+    in_order = in_order && (number > before || number == 0);
+    before = last[number % keys] = number;
+  }
+  CAF_CHECK(in_order);
+  for (uint64_t key = 0; key < keys; ++key)
+    CAF_CHECK_EQUAL(last[key], total - keys + key);
+  CAF_CHECK_EQUAL(stream->usage().dropped, total + 1 - got.data.size());
+  // The cursor is that of the last event, too.
+  CAF_CHECK(who->body().rfind("id: " + std::to_string(total - 1) + "\n") != std::string::npos);
+}
+
+CAF_TEST(a slow client with more keys than its queue holds is told of the gap) {
+  fixture f{with_queue(64 * 1024)};
+  auto [who, stream] = f.open(small_buffer);
+  stream->subscribe({{0}, slow_policy::latest});
+  block_builder block;
+  for (uint64_t i = 0; i < 10000; ++i)
+    f.publish(block.add(0, padded(std::to_string(i), 200), i).take());
+  f.publish(block.add(0, "end", 0).take());
+  who->read_until("data: end\n\n");
+  reading got{who->body()};
+  CAF_CHECK(got.gaps > 0);
+  CAF_CHECK_EQUAL(got.data.size() - got.gaps + got.lost, 10001u);
+}
+
+CAF_TEST(a slow client that is to be disconnected is) {
+  fixture f{with_queue(64 * 1024)};
+  auto [who, stream] = f.open(small_buffer);
+  auto [fast, to_fast] = f.open();
+  stream->subscribe({{0}});
+  to_fast->subscribe({{0}});
+  std::promise<stream_end> ended;
+  stream->on_closed([&](stream_end why) { ended.set_value(why); });
+  block_builder block;
+  for (size_t i = 0; i < (kernel_bytes + 64 * 1024) / 1000; ++i) {
+    f.publish(block.add(0, padded(std::to_string(i), 1000)).take());
+    fast->read_until("data: " + std::to_string(i) + " ");
+  }
+  auto end = ended.get_future();
+  wait_until("the client is disconnected", [&] {
+    f.publish(block.add(0, padded("more", 1000)).take());
+    return end.wait_for(0s) == std::future_status::ready;
+  });
+  CAF_CHECK(end.get() == stream_end::too_slow);
+  CAF_CHECK_EQUAL(f.web.counters.clients_slow.get(), 1u);
+  f.publish(block.add(0, "end").take());
+  fast->read_until("data: end\n\n");
+}
+
+CAF_TEST(two thousand streams may each have a lane of their own) {
+  fixture f;
+  constexpr route_id count = 2000;
+  std::vector<std::pair<std::unique_ptr<client>, event_stream_ptr>> all;
+  for (route_id i = 0; i < count; ++i) {
+    all.push_back(f.open());
+    all.back().second->subscribe({{i, count}});
+  }
+  block_builder block;
+  for (int round = 0; round < 3; ++round) {
+    for (route_id i = 0; i < count; ++i)
+      block.add(i, std::to_string(i) + "." + std::to_string(round));
+    f.publish(block.take());
+  }
+  // Half of them leave; the others' lanes are found all the same.
+  for (route_id i = 0; i < count; i += 2)
+    all[i].first->read_until("." + std::to_string(2) + "\n\n");
+  for (route_id i = 0; i < count; i += 2)
+    all[i].first->leave();
+  wait_until("they have left", [&] { return f.web.counters.clients.get() == count / 2; });
+  f.publish(block.add(count, "end").take());
+  bool as_expected = true;
+  for (route_id i = 1; i < count; i += 2) {
+    all[i].first->read_until("data: end\n\n");
+    auto me = std::to_string(i);
+    as_expected = as_expected && data_of(*all[i].first) == me + ".0 " + me + ".1 " + me + ".2 end";
+  }
+  CAF_CHECK(as_expected);
+}
+
+CAF_TEST(streams come and go and change while events pass) {
+  fixture f;
+  std::atomic<bool> done{false};
+  auto witness = f.open();
+  std::thread publisher{[&] {
+    block_builder block;
+    for (uint32_t i = 0; !done; ++i) {
+      f.publish(block.add(i % 5, padded(std::to_string(i), 100)).again(5, padded(std::to_string(i), 100)).take());
+      if (i % 10 != 0)
+        continue;
+      std::promise<void> keeps_up;
+      witness.second->when_sent([&] { keeps_up.set_value(); });
+      keeps_up.get_future().wait();
+    }
+  }};
+  bool in_order = true;
+  for (int round = 0; round < 10; ++round) {
+    std::vector<std::pair<std::unique_ptr<client>, event_stream_ptr>> all;
+    for (route_id i = 0; i < 60; ++i) {
+      all.push_back(f.open());
+      all.back().second->subscribe({{i % 5, 5}, static_cast<slow_policy>(i % 3)});
+    }
+    for (route_id i = 0; i < 60; ++i) {
+      all[i].first->read_until("data: ");
+      if (i % 4 == 0)
+        all[i].first->leave();
+      else
+        all[i].second->subscribe({{5}, slow_policy::drop_oldest});
+    }
+    for (route_id i = 0; i < 60; ++i) {
+      if (i % 4 == 0)
+        continue;
+      all[i].second->finish(nullptr);
+      all[i].first->read_all();
+      uint64_t before = 0;
+      for (const auto& data : reading{all[i].first->body()}.data) {
+        if (data == "gap")
+          continue;
+        in_order = in_order && (before == 0 || number_in(data) > before);
+        before = number_in(data);
+      }
+    }
+  }
+  done = true;
+  publisher.join();
+  CAF_CHECK(in_order);
+}
+
+CAF_TEST(usage tells what a stream was given) {
+  fixture f{with_queue(64 * 1024 * 1024)};
+  auto [who, stream] = f.open();
+  stream->send(make_frame("data: hello\n\n"), 1);
+  stream->subscribe({{0}});
+  f.publish(block_builder{}.add(0, "a").move(0, "1").add(0, "b").take());
+  f.publish(block_builder{}.add(0, "end").take());
+  who->read_until("data: end\n\n");
+  wait_until("all is counted", [&, s = stream] { return s->usage().events == 4; });
+  auto usage = stream->usage();
+  CAF_CHECK_EQUAL(usage.bytes, who->raw.size());
+  CAF_CHECK_EQUAL(usage.queued_bytes, 0u);
+  CAF_CHECK_EQUAL(usage.dropped, 0u);
+
+  auto [slow, to_slow] = f.open(small_buffer);
+  to_slow->subscribe({{1}});
+  to_slow->send(make_frame(":" + std::string(3000000, '.') + "\n\n"), 0);
+  f.publish(block_builder{}.add(1, std::string(1000000, '.')).take());
+  f.publish(block_builder{}.add(1, std::string(1000000, '.')).take());
+  wait_until("much waits", [&, s = to_slow] { return s->usage().queued_bytes > 3000000; });
+  CAF_CHECK_EQUAL(to_slow->usage().events, 0u);
+}
+
+CAF_TEST(when all is sent the stream says so) {
+  fixture f;
+  auto [who, stream] = f.open(small_buffer);
+  std::promise<void> first, second;
+  stream->send(make_frame(":" + std::string(3000000, '.') + "\n\n"), 0);
+  stream->when_sent([&] { first.set_value(); });
+  stream->send(make_frame("data: end\n\n"), 1);
+  stream->when_sent([&] { second.set_value(); });
+  auto is_sent = first.get_future();
+  wait_until("something waits", [&, s = stream] { return s->usage().queued_bytes > 0; });
+  CAF_CHECK(is_sent.wait_for(0s) == std::future_status::timeout);
+  who->read_until("data: end\n\n");
+  CAF_CHECK(is_sent.wait_for(patience) == std::future_status::ready);
+  CAF_CHECK(second.get_future().wait_for(patience) == std::future_status::ready);
+
+  std::promise<void> at_once, at_end, after_end;
+  stream->when_sent([&] { at_once.set_value(); });
+  CAF_CHECK(at_once.get_future().wait_for(patience) == std::future_status::ready);
+  stream->send(make_frame(":" + std::string(3000000, '.') + "\n\n"), 0);
+  stream->when_sent([&] { at_end.set_value(); });
+  who->leave();
+  CAF_CHECK(at_end.get_future().wait_for(patience) == std::future_status::ready);
+  stream->when_sent([&] { after_end.set_value(); });
+  CAF_CHECK(after_end.get_future().wait_for(patience) == std::future_status::ready);
+  f.web.stop();
+  std::promise<void> after_all;
+  stream->when_sent([&] { after_all.set_value(); });
+  CAF_CHECK(after_all.get_future().wait_for(0s) == std::future_status::ready);
+}
+
+CAF_TEST(a quiet stream gets a comment each heartbeat) {
+  sse_config cfg;
+  cfg.heartbeat = 200ms;
+  fixture f{cfg};
+  auto [subscribed, to_subscribed] = f.open();
+  auto [other, to_other] = f.open();
+  to_subscribed->subscribe({{0}});
+  for (auto* each : {subscribed.get(), other.get()})
+    each->read_until(":\n\n:\n\n:\n\n");
+}

@@ -1,0 +1,215 @@
+/// What tests of the HTTP server share: a server whose streams the test holds, and clients on loopback sockets that can
+/// be told not to read. Every wait has a bound; past it the test fails by an exception.
+#pragma once
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "http/server.hpp"
+
+namespace sluice::testing {
+
+/// Longer than anything takes under a sanitizer on a busy machine.
+constexpr std::chrono::seconds patience{60};
+
+/// Looks until `holds` does.
+template <class Condition>
+void wait_until(const std::string& what, Condition holds) {
+  auto end = std::chrono::steady_clock::now() + patience;
+  while (!holds()) {
+    if (std::chrono::steady_clock::now() > end)
+      throw std::runtime_error("waited in vain until " + what);
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  }
+}
+
+class client {
+public:
+  /// `receive_buffer`: of the kernel, in bytes; small where the client is to stall. 0 = as usual.
+  explicit client(uint16_t port, int receive_buffer = 0) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    if (receive_buffer > 0)
+      ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(port);
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd_ < 0 || ::connect(fd_, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0)
+      throw std::runtime_error("cannot connect");
+  }
+  ~client() { leave(); }
+  client(const client&) = delete;
+  client& operator=(const client&) = delete;
+
+  void leave() {
+    if (fd_ >= 0)
+      ::close(std::exchange(fd_, -1));
+  }
+  void say(std::string_view bytes) {
+    while (!bytes.empty()) {
+      auto n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (n <= 0)
+        throw std::runtime_error("the server does not listen");
+      bytes.remove_prefix(static_cast<size_t>(n));
+    }
+  }
+  void get(const std::string& path, const std::string& headers = {}, const char* version = "HTTP/1.1") {
+    say("GET " + path + " " + version + "\r\nHost: x\r\n" + headers + "\r\n");
+  }
+  /// Reads once, `most` bytes at most. False: the connection has ended.
+  bool read_some(size_t most = 65536) {
+    pollfd wanted{fd_, POLLIN, 0};
+    auto limit = std::chrono::duration_cast<std::chrono::milliseconds>(patience).count();
+    if (::poll(&wanted, 1, static_cast<int>(limit)) <= 0)
+      throw std::runtime_error("nothing came; so far: " + raw.substr(0, 1000));
+    std::string scratch(most, '\0');
+    auto n = ::recv(fd_, scratch.data(), scratch.size(), 0);
+    if (n <= 0)
+      return false;
+    raw.append(scratch, 0, static_cast<size_t>(n));
+    return true;
+  }
+  void read_all() {
+    while (read_some())
+      continue;
+  }
+  /// Reads until the body has `text`, behind what it was read for last.
+  const std::string& read_until(std::string_view text) {
+    for (;;) {
+      if (auto at = body().find(text, searched_); at != std::string::npos) {
+        searched_ = at + text.size();
+        return body_;
+      }
+      searched_ = std::max(searched_, body_.size() - std::min(body_.size(), text.size()));
+      if (!read_some())
+        throw std::runtime_error("the connection ended before " + std::string{text});
+    }
+  }
+  std::string head() const { return raw.substr(0, raw.find("\r\n\r\n")); }
+  /// Of the response, without chunks, as far as it came.
+  const std::string& body() {
+    auto head_end = raw.find("\r\n\r\n");
+    if (head_end == std::string::npos)
+      return body_;
+    parsed_ = std::max(parsed_, head_end + 4);
+    if (head().find("Transfer-Encoding: chunked") == std::string::npos) {
+      body_.append(raw, parsed_);
+      parsed_ = raw.size();
+      return body_;
+    }
+    for (;;) {
+      auto line = raw.find("\r\n", parsed_);
+      if (line == std::string::npos)
+        return body_;
+      auto size = std::stoul(raw.substr(parsed_, line - parsed_), nullptr, 16);
+      if (raw.size() < line + 2 + size + 2)
+        return body_;
+      if (raw.compare(line + 2 + size, 2, "\r\n") != 0)
+        throw std::runtime_error("a chunk does not end where it should");
+      ended = ended || size == 0;
+      body_.append(raw, line + 2, size);
+      parsed_ = line + 2 + size + 2;
+    }
+  }
+
+  std::string raw;    ///< All that came.
+  bool ended = false; ///< The last chunk came, as far as `body` has looked.
+
+private:
+  int fd_;
+  size_t parsed_ = 0;
+  size_t searched_ = 0;
+  std::string body_;
+};
+
+/// Streams of GET /stream, in the order they were opened.
+class stream_server {
+public:
+  explicit stream_server(const sse_config& sse = {}, http_config http = {}) {
+    http.port = 0;
+    http::router routes;
+    routes.add_stream("/stream", [this](const http::request&, const event_stream_ptr& opened) { keep(opened); });
+    server_ = std::make_unique<http::server>(http, sse, std::move(routes), counters);
+  }
+  uint16_t port() const { return server_->port(); }
+  event_stream_ptr next() {
+    std::unique_lock guard{mutex_};
+    if (!came_.wait_for(guard, patience, [this] { return !streams_.empty(); }))
+      throw std::runtime_error("no stream was opened");
+    auto out = std::move(streams_.front());
+    streams_.pop_front();
+    return out;
+  }
+  fan_out& live() { return server_->live(); }
+  void stop() { server_->stop(); }
+
+  stats counters;
+
+private:
+  void keep(event_stream_ptr opened) {
+    std::lock_guard guard{mutex_};
+    streams_.push_back(std::move(opened));
+    came_.notify_one();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable came_;
+  std::deque<event_stream_ptr> streams_;
+  std::unique_ptr<http::server> server_;
+};
+
+inline frame make_frame(std::string text) {
+  return std::make_shared<const std::string>(std::move(text));
+}
+
+/// Collects events for one block.
+class block_builder {
+public:
+  block_builder& add(route_id route, const std::string& data, uint64_t key = 0) {
+    ++number_;
+    return again(route, data, key);
+  }
+  /// The last event by another route.
+  block_builder& again(route_id route, const std::string& data, uint64_t key = 0) {
+    put(route, "data: " + data + "\n\n", key, true);
+    return *this;
+  }
+  /// Moves the cursor.
+  block_builder& move(route_id route, const std::string& id) {
+    ++number_;
+    put(route, "id: " + id + "\n\n", 0, false);
+    return *this;
+  }
+  live_block_ptr take() { return std::exchange(block_, std::make_shared<live_block>()); }
+
+private:
+  void put(route_id route, const std::string& sse, uint64_t key, bool fires) {
+    live_block::event event{.route = route, .number = number_, .key = key, .fires = fires};
+    event.sse_begin = static_cast<uint32_t>(block_->sse.size());
+    event.sse_size = static_cast<uint32_t>(sse.size());
+    block_->sse += sse;
+    block_->events.push_back(event);
+  }
+
+  std::shared_ptr<live_block> block_ = std::make_shared<live_block>();
+  uint32_t number_ = 0;
+};
+
+} // namespace sluice::testing
