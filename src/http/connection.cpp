@@ -37,8 +37,8 @@ struct exchange {
   bool keep_alive = true;
   bool confirm_keep_alive = false;
   bool head_only = false;
-  std::vector<std::pair<std::string, std::string>> more_headers; ///< For any answer.
-  bool listed = false;                                           ///< Among those whose connection is held.
+  header_list more_headers; ///< For any answer.
+  bool listed = false;      ///< Among those whose connection is held.
   clock::time_point deadline;
   std::list<std::shared_ptr<exchange>>::iterator place;
 };
@@ -200,6 +200,7 @@ void restinio_connections::open_stream(const router::match& match, request asked
     answer(what, std::move(*verdict.instead));
     return;
   }
+  verdict.headers.insert(verdict.headers.end(), what->more_headers.begin(), what->more_headers.end());
   auto head = [&](bool chunked) {
     return render_stream_head(home_.date(), chunked, verdict.headers,
                               [this](std::string_view name) { say_dropped(name); });

@@ -12,9 +12,8 @@ bool cors_policy::trusts(std::string_view origin) const {
   return std::find(origins_.begin(), origins_.end(), origin) != origins_.end();
 }
 
-std::vector<std::pair<std::string, std::string>> cors_policy::headers_for(const request& req,
-                                                                          const std::string& methods) const {
-  std::vector<std::pair<std::string, std::string>> out;
+header_list cors_policy::headers_for(const request& req, const std::string& methods) const {
+  header_list out;
   if (!origins_.empty()) // also without an Origin: caches must not give that answer to pages
     out.emplace_back("Vary", "Origin");
   auto origin = req.header("origin");

@@ -3,7 +3,6 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "http/server.hpp"
@@ -18,7 +17,7 @@ public:
   bool trusts(std::string_view origin) const;
   /// What goes with every answer to `req`, errors included. `methods`: those of the path ("GET, HEAD, OPTIONS"), for
   /// preflight requests; "" where there is nothing.
-  std::vector<std::pair<std::string, std::string>> headers_for(const request& req, const std::string& methods) const;
+  header_list headers_for(const request& req, const std::string& methods) const;
 
 private:
   std::vector<std::string> origins_; ///< Without "*".

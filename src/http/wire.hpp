@@ -24,7 +24,7 @@ struct rendering {
   bool confirm_keep_alive = false; ///< True: `Connection: keep-alive`, for clients that asked by header.
   bool head_only = false;          ///< HEAD: the length of the body, but not the body.
   std::string_view date;           ///< Value of the Date header.
-  std::vector<std::pair<std::string, std::string>> more{}; ///< Further headers, after the response's own.
+  header_list more{};              ///< Further headers, after the response's own.
 };
 
 /// Told the name of each header that was dropped: broken names, control characters, or ours to set.

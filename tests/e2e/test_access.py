@@ -222,6 +222,17 @@ def test_pages_of_allowed_origins_may_read_answers_and_errors(serve):
         assert other.headers["vary"] == "Origin" and client.request(method, path).headers["vary"] == "Origin"
 
 
+def test_pages_of_allowed_origins_may_read_streams(serve):
+    server = serve(http={"corsOrigins": ["https://app.example"]}, environment={"SLUICE_TOKEN": "root-token"})
+    for origin, allowed in (("https://app.example", "https://app.example"), ("https://evil.example", None)):
+        headers = {"Authorization": "Bearer root-token", "Origin": origin}
+        with SseClient(server.port, headers=headers) as stream:
+            stream.wait("the snapshot", lambda one: one.name == "snapshot")
+            assert stream.headers.get("access-control-allow-origin") == allowed and stream.headers["vary"] == "Origin"
+        head = Client(server.port).request("HEAD", "/events", headers=headers)
+        assert head.status == 200 and head.headers.get("access-control-allow-origin") == allowed
+
+
 def test_a_star_lets_every_page_read_but_never_with_cookies(serve):
     server = serve(http={"corsOrigins": ["*"]}, environment={"SLUICE_TOKEN": "root-token"})
     got = as_user(server, "root-token").get("/kafka/status", headers={"Origin": "https://any.example"})

@@ -88,7 +88,7 @@ std::string detail_of(const response& answer) {
   return json::parse(answer.body).at("detail").get<std::string>();
 }
 
-std::string header_of(const std::vector<std::pair<std::string, std::string>>& headers, const std::string& name) {
+std::string header_of(const header_list& headers, const std::string& name) {
   std::string out;
   for (const auto& [key, value] : headers)
     if (key == name)
