@@ -20,6 +20,13 @@ prometheus::MetricFamily family(const char* name, const char* help, const counte
   return out;
 }
 
+void add_value(prometheus::MetricFamily& to, const char* label, const char* what, const counter& value) {
+  prometheus::ClientMetric metric;
+  metric.label.push_back({label, what});
+  metric.counter.value = static_cast<double>(value.get());
+  to.metric.push_back(std::move(metric));
+}
+
 } // namespace
 
 std::string render_metrics(const stats& c) {
@@ -45,6 +52,14 @@ std::string render_metrics(const stats& c) {
   gauge("sluice_sse_clients", "Open event streams.", c.clients);
   total("sluice_sse_clients_total", "Event streams opened.", c.clients_total);
   total("sluice_sse_clients_slow_total", "Event streams ended because their queue was full.", c.clients_slow);
+  prometheus::MetricFamily refused{"sluice_sse_streams_refused_total",
+                                   "Streams not opened because there were too many, by what there was too much of.",
+                                   prometheus::MetricType::Counter,
+                                   {}};
+  add_value(refused, "reason", "streams", c.streams_refused_full);
+  add_value(refused, "reason", "address", c.streams_refused_address);
+  add_value(refused, "reason", "rate", c.streams_refused_rate);
+  all.push_back(std::move(refused));
   total("sluice_sse_events_total", "Events encoded, once for all clients.", c.frames);
   total("sluice_sse_deliveries_total", "Events handed to the kernel, for each client.", c.deliveries);
   total("sluice_sse_events_dropped_total", "Events left out for slow clients, for each client.", c.events_dropped);

@@ -1,6 +1,7 @@
 // RESTinio: the only file that includes it, for it takes long to compile.
 #include <atomic>
 #include <exception>
+#include <random>
 #include <utility>
 #include <variant>
 
@@ -10,6 +11,7 @@
 #include "http/io_thread.hpp"
 #include "http/url.hpp"
 #include "http/wire.hpp"
+#include "sluice/sse_format.hpp"
 
 namespace sluice::http {
 
@@ -55,6 +57,7 @@ private:
   restinio::request_handling_status_t handle(const restinio::request_handle_t& from);
   void dispatch(const restinio::request_t& from, const std::shared_ptr<exchange>& what);
   void open_stream(const router::match& match, request asked, const std::shared_ptr<exchange>& what);
+  response turn_away(stream_gate::refusal why, header_list headers);
   void write(const std::shared_ptr<exchange>& what, std::string bytes, bool keep_alive);
   void unlist(exchange& what);
   std::string render_answer(const exchange& what, const response& with);
@@ -68,6 +71,7 @@ private:
   std::shared_ptr<restinio::impl::connection_settings_t<traits>> settings_;
   std::unique_ptr<restinio::impl::connection_factory_t<traits>> factory_;
   std::list<std::shared_ptr<exchange>> waiting_; ///< In the order of their deadlines.
+  std::minstd_rand random_{std::random_device{}()};
 };
 
 /// How often RESTinio looks at its time limits: often enough to keep them, seldom enough to idle at no cost.
@@ -210,14 +214,32 @@ void restinio_connections::open_stream(const router::match& match, request asked
     home_.box->post([this, what, bytes = head(true)] { write(what, bytes, false); });
     return;
   }
+  auto [pass, why_not] = parts_.gate->admit(asked.remote);
+  if (!pass) {
+    answer(what, turn_away(why_not, std::move(verdict.headers)));
+    return;
+  }
   what->answered = true;
   unlist(*what);
   auto handle = std::exchange(what->connection, nullptr);
   auto guard = dynamic_cast<connection&>(*handle).move_upgrade_internals().m_socket.take();
   auto chunked = !guard->speaks_http_1_0();
-  stream_opening how{{stream_protocol::sse, chunked}, head(chunked)};
+  stream_opening how{{stream_protocol::sse, chunked}, head(chunked), std::move(pass)};
   home_.streams.open(std::move(guard->socket), std::move(guard->slot), std::move(how),
                      [&](event_stream_ptr opened) { match.found->stream(std::move(asked), std::move(opened)); });
+}
+
+/// The answer to a client for whose stream there is no room.
+response restinio_connections::turn_away(stream_gate::refusal why, header_list headers) {
+  auto& counters = parts_.counters;
+  auto& refused = why == stream_gate::refusal::streams   ? counters.streams_refused_full
+                  : why == stream_gate::refusal::address ? counters.streams_refused_address
+                                                         : counters.streams_refused_rate;
+  refused.add();
+  // A browser would never come back after a status of refusal; so the stream is one that ends at once.
+  auto later = std::uniform_int_distribution<uint64_t>{10000, 30000}(random_);
+  headers.emplace_back("Cache-Control", "no-store");
+  return {200, "text/event-stream", encode_retry(later), std::move(headers)};
 }
 
 // Never at once, even on the I/O thread: RESTinio begins to read the next request when a handler has answered before it

@@ -57,6 +57,7 @@ void stream_shard::open(asio::ip::tcp::socket socket, connection_slot slot, stre
   ::setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof patience);
   auto opened =
       std::make_shared<stream>(next_id.fetch_add(1), box_, *this, std::move(socket), std::move(slot), how.format);
+  opened->pass_ = std::move(how.pass);
   opened->append_own(how.head);
   opened->index_ = streams_.size();
   streams_.push_back(opened);

@@ -18,6 +18,7 @@
 #include "http/guarded_socket.hpp"
 #include "http/lane_log.hpp"
 #include "http/mailbox.hpp"
+#include "http/stream_gate.hpp"
 #include "sluice/config.hpp"
 #include "sluice/ports.hpp"
 #include "sluice/stats.hpp"
@@ -37,6 +38,7 @@ struct shard_config {
 struct stream_opening {
   wire_format format;
   std::string head; ///< Of the response.
+  stream_pass pass;
 };
 
 /// All event streams of one I/O thread. Streams that get the same bytes share a lane. Events go into the log of each

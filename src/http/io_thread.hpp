@@ -18,6 +18,7 @@
 #include "http/guarded_socket.hpp"
 #include "http/mailbox.hpp"
 #include "http/server.hpp"
+#include "http/stream_gate.hpp"
 
 namespace sluice::http {
 
@@ -39,6 +40,7 @@ struct server_parts {
   router routes;
   stats& counters;
   std::function<void(std::string_view)> log;
+  std::unique_ptr<stream_gate> gate;
   void say(std::string_view text) const {
     if (log)
       log(text);

@@ -69,7 +69,7 @@ uint64_t possible_connections(uint64_t wanted) {
 struct server::impl final : fan_out {
   impl(const http_config& http, const sse_config& sse, router routes, stats& counters,
        std::function<void(std::string_view)> log)
-      : parts{http, sse, std::move(routes), counters, std::move(log)},
+      : parts{http, sse, std::move(routes), counters, std::move(log), std::make_unique<stream_gate>(sse)},
         limit(possible_connections(http.max_connections)) {
     if (limit < http.max_connections)
       parts.say("Only " + std::to_string(limit) +

@@ -368,6 +368,7 @@ void stream_shard::close(stream& who, stream_end why) {
   }
   who.socket_.close(ignored);
   who.slot_ = {};
+  who.pass_ = {};
   std::string{}.swap(who.own_);
   who.own_sent_ = 0;
   who.queued_.set(0);

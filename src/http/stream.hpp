@@ -94,6 +94,7 @@ private:
   stream_shard* const shard_; ///< Valid while the mailbox runs tasks and the stream is not closed.
   asio::ip::tcp::socket socket_;
   connection_slot slot_;
+  stream_pass pass_;
   std::function<void(stream_end)> on_closed_;
   std::function<void(std::string)> on_message_;
   size_t index_ = 0; ///< Among the shard's streams.

@@ -39,6 +39,9 @@ struct stats {
   counter clients; ///< Gauge: open SSE streams.
   counter clients_total;
   counter clients_slow;   ///< Ended because their queue was full.
+  counter streams_refused_full;    ///< Not opened because of `sse.maxStreams`.
+  counter streams_refused_address; ///< ... of `sse.maxStreamsPerAddress`.
+  counter streams_refused_rate;    ///< ... of `sse.maxOpensPerSecond`.
   counter frames;         ///< Encoded, each once.
   counter deliveries;     ///< Frames handed to the kernel, a client each.
   counter events_dropped; ///< Left out for clients that were too slow, a client each.

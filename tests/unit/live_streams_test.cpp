@@ -264,6 +264,7 @@ CAF_TEST(a client that takes nothing is told of all its losses at once) {
   for (int i = 0; i < 10000; ++i)
     f.publish(block.add(0, padded(std::to_string(i), 200)).take());
   f.publish(block.add(0, "end").take());
+  wait_until("all was published", [&, s = stream] { return s->usage().dropped > 5000; });
   who->read_until("data: end\n\n");
   reading got{who->body()};
   CAF_CHECK_EQUAL(got.data.size() - got.gaps + got.lost, 10001u);
@@ -313,6 +314,10 @@ CAF_TEST(a slow client with more keys than its queue holds is told of the gap) {
   block_builder block;
   for (uint64_t i = 0; i < 10000; ++i)
     f.publish(block.add(0, padded(std::to_string(i), 200), i).take());
+  wait_until("events were left out", [&, s = stream, &c = *who] {
+    c.read_some(3000);
+    return s->usage().dropped > 0;
+  });
   f.publish(block.add(0, "end", 0).take());
   who->read_until("data: end\n\n");
   reading got{who->body()};
@@ -484,4 +489,56 @@ CAF_TEST(a quiet stream gets a comment each heartbeat) {
   to_subscribed->subscribe({{0}});
   for (auto* each : {subscribed.get(), other.get()})
     each->read_until(":\n\n:\n\n:\n\n");
+}
+
+CAF_TEST(a client for whose stream there is no room is told to come back much later) {
+  sse_config cfg;
+  cfg.max_streams = 1;
+  fixture f{cfg};
+  auto [who, stream] = f.open();
+  for (int i = 0; i < 2; ++i) {
+    client refused{f.web.port()};
+    refused.get("/stream");
+    refused.read_until("\n\n");
+    CAF_CHECK(refused.head().starts_with("HTTP/1.1 200 OK\r\n"));
+    CAF_CHECK(refused.head().find("Content-Type: text/event-stream\r\n") != std::string::npos);
+    auto body = refused.body();
+    CAF_REQUIRE(body.starts_with("retry: "));
+    auto later = std::stoul(body.substr(7));
+    CAF_CHECK(later >= 10000 && later <= 30000);
+  }
+  CAF_CHECK_EQUAL(f.web.counters.streams_refused_full.get(), 2u);
+  who->leave();
+  wait_until("the client has left", [&] { return f.web.counters.clients.get() == 0; });
+  auto [next, to_next] = f.open();
+  to_next->send(make_frame("data: hello\n\n"), 1);
+  next->read_until("data: hello\n\n");
+}
+
+CAF_TEST(a check adds headers to the head of the stream or answers instead) {
+  http_config http;
+  http.port = 0;
+  stats counters;
+  http::router routes;
+  routes.add_stream(
+      "/stream", [](const http::request&, const event_stream_ptr& opened) { opened->finish(make_frame(":bye\n\n")); },
+      [](const http::request& asked) {
+        http::stream_verdict out;
+        if (asked.query.contains("no"))
+          out.instead = http::problem(403, "No.");
+        else
+          out.headers = {{"X-A", "1"}, {"X-B", "bro\nken"}};
+        return out;
+      });
+  http::server web{http, {}, std::move(routes), counters};
+  client yes{web.port()}, no{web.port()};
+  yes.get("/stream");
+  yes.read_all();
+  CAF_CHECK(yes.head().find("\r\nX-A: 1") != std::string::npos);
+  CAF_CHECK(yes.head().find("X-B") == std::string::npos);
+  CAF_CHECK(yes.body() == ":bye\n\n");
+  CAF_CHECK(yes.ended);
+  no.get("/stream?no");
+  no.read_until("}");
+  CAF_CHECK(no.head().starts_with("HTTP/1.1 403 "));
 }
