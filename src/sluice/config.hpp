@@ -75,13 +75,13 @@ enum class auth_mode : uint8_t {
 
 /// `[sse]`: live streams.
 struct sse_config {
-  milliseconds heartbeat{15000};      ///< Comment lines keep proxies and half-open clients honest.
-  milliseconds retry{3000};           ///< The `retry:` a client gets; jittered by +-20 % per client.
-  uint32_t max_queue_bytes = 1048576; ///< Waiting for one client; beyond it the client is ended (and may resume).
+  milliseconds heartbeat{15000};        ///< Comment lines keep proxies and half-open clients honest.
+  milliseconds retry{3000};             ///< The `retry:` a client gets; jittered by +-20 % per client.
+  uint32_t max_queue_bytes = 1048576;   ///< Waiting for one client; beyond it the client is ended (and may resume).
   uint32_t max_streams = 0;             ///< Open streams; 0 = as many as connections.
   uint32_t max_streams_per_address = 0; ///< Open streams of one client address; 0 = any number.
   uint32_t max_opens_per_second = 0;    ///< Streams one client address may open a second; 0 = any number.
-  std::vector<std::string> topics;    ///< Shown on GET /events besides the aggregations' sources and sinks.
+  std::vector<std::string> topics;      ///< Shown on GET /events besides the aggregations' sources and sinks.
   std::string broadcast_topic = "sluice-broadcast"; ///< Broadcasts go through it, keyed by channel, to all nodes.
   uint32_t replay_bytes = 16777216; ///< Recent records kept in memory for clients that come back; older: from Kafka.
   uint32_t replay_warmup = 1000;    ///< Records of each partition read into that memory at start.

@@ -38,18 +38,18 @@ struct stats {
   // sse_hub, sse_session and the shards
   counter clients; ///< Gauge: open SSE streams.
   counter clients_total;
-  counter clients_slow;   ///< Ended because their queue was full.
+  counter clients_slow;            ///< Ended because their queue was full.
   counter streams_refused_full;    ///< Not opened because of `sse.maxStreams`.
   counter streams_refused_address; ///< ... of `sse.maxStreamsPerAddress`.
   counter streams_refused_rate;    ///< ... of `sse.maxOpensPerSecond`.
-  counter frames;         ///< Encoded, each once.
-  counter deliveries;     ///< Frames handed to the kernel, a client each.
-  counter events_dropped; ///< Left out for clients that were too slow, a client each.
-  counter live_feed;      ///< Gauge: 1 once the hub knows where in the topics it begins.
-  counter events_skipped; ///< Not shown live because they are not JSON, or name no channel.
-  counter replayed;       ///< Events sent to clients that came back.
-  counter replays;        ///< Clients brought up from Kafka, not from memory.
-  counter gaps;           ///< Clients told that events are missing.
+  counter frames;                  ///< Encoded, each once.
+  counter deliveries;              ///< Frames handed to the kernel, a client each.
+  counter events_dropped;          ///< Left out for clients that were too slow, a client each.
+  counter live_feed;               ///< Gauge: 1 once the hub knows where in the topics it begins.
+  counter events_skipped;          ///< Not shown live because they are not JSON, or name no channel.
+  counter replayed;                ///< Events sent to clients that came back.
+  counter replays;                 ///< Clients brought up from Kafka, not from memory.
+  counter gaps;                    ///< Clients told that events are missing.
   // http
   counter http_requests;
   counter http_errors;      ///< Answers of 400 and above.
