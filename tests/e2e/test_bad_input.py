@@ -448,8 +448,9 @@ def test_missing_topics_of_its_own_are_said_where_it_may_not_create_them(sluice,
     source, sink = unique("events"), unique("summaries")
     server = sluice(config_for(strict_kafka.bootstrap, aggregation(source, sink, batchSize=1),
                                kafka={"createTopics": False}), ready=False)
-    got = server.post("/events", event(1))
-    assert source in got.problem(404)["detail"]
+    # 503 while it starts
+    got = eventually("an answer about the topic", lambda: server.post("/events", event(1)).problem(404))
+    assert source in got["detail"]
     assert server.get("/livez").status == 200 and server.status()["ok"] is True
     # Once someone creates them, it goes on by itself.
     creator = sluice(config_for(strict_kafka.bootstrap, aggregation(source, sink, name="other", batchSize=10**6)))

@@ -261,13 +261,17 @@ CAF_TEST(a client that takes nothing is told of all its losses at once) {
   auto [who, stream] = f.open(small_buffer);
   stream->subscribe({{0}, slow_policy::drop_oldest});
   block_builder block;
-  for (int i = 0; i < 10000; ++i)
-    f.publish(block.add(0, padded(std::to_string(i), 200)).take());
+  // How much the kernel takes for the client is its own affair.
+  size_t published = 0;
+  wait_until("thousands were dropped", [&, s = stream] {
+    for (int i = 0; i < 1000; ++i)
+      f.publish(block.add(0, padded(std::to_string(published++), 200)).take());
+    return s->usage().dropped > 5000;
+  });
   f.publish(block.add(0, "end").take());
-  wait_until("all was published", [&, s = stream] { return s->usage().dropped > 5000; });
   who->read_until("data: end\n\n");
   reading got{who->body()};
-  CAF_CHECK_EQUAL(got.data.size() - got.gaps + got.lost, 10001u);
+  CAF_CHECK_EQUAL(got.data.size() - got.gaps + got.lost, published + 1);
   // The test reads only when all are published, so hardly more than one jump is to be seen.
   CAF_CHECK(got.gaps <= 10);
 }
