@@ -141,6 +141,38 @@ def test_a_jwt_opens_what_it_says_and_no_more(serve):
     assert "the token has expired" in server.log()
 
 
+def test_a_stream_ends_when_its_token_does(serve):
+    server = serve({"leeway": 0}, environment={"SLUICE_AUTH_JWT_SECRET": SECRET})
+    headers = {"Authorization": f"Bearer {hs256(claims(seconds=3))}"}
+    with SseClient(server.port, headers=headers) as stream:
+        stream.wait("the snapshot", lambda one: one.name == "snapshot")
+        assert stream.ended.wait(10) and stream.ended_cleanly
+        assert stream.retry is not None
+    assert SseClient(server.port, headers=headers).status == 401
+
+
+def test_channels_are_opened_by_rights_only(serve):
+    server = serve(environment={"SLUICE_AUTH_JWT_SECRET": SECRET})
+    rights = {"subscribe": ["orders.*"], "publish": ["orders.eu"], "roles": []}
+    ann, root = hs256(claims("ann", rights=rights)), hs256(claims("root", rights={"roles": ["admin"]}))
+    mine = {"Authorization": f"Bearer {ann}"}
+    for channels, status in (("orders.eu", 200), ("user:ann", 200), ("orders.eu,user:bob", 403), ("events", 403)):
+        with SseClient(server.port, f"/kafka/events?channels={channels}&clientId=c", headers=mine) as stream:
+            assert stream.status == status, channels
+    user = as_user(server, ann)
+    with SseClient(server.port, "/kafka/events?channels=orders.eu&clientId=me", headers=mine) as stream:
+        stream.wait("connected", lambda one: one.name == "connected")
+        assert user.post("/kafka/sse/subscribe/me", {"channels": ["orders.us"]}).status == 200
+        assert user.post("/kafka/sse/subscribe/me", {"channels": ["user:bob"]}).problem(403)
+        other = as_user(server, hs256(claims("bob", rights=rights)))
+        assert other.post("/kafka/sse/subscribe/me", {"channels": ["orders.us"]}).problem(403)
+        assert user.post("/kafka/sse/broadcast/orders.eu", {"data": 1}).status == 202
+        assert user.post("/kafka/sse/broadcast/orders.us", {"data": 1}).problem(403)
+        assert user.get("/kafka/sse/clients").problem(403)
+        assert user.request("DELETE", "/kafka/sse/clients/me").problem(403)
+        assert [one["userId"] for one in as_user(server, root).get("/kafka/sse/clients").json()["clients"]] == ["ann"]
+
+
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
 def test_openssls_keys_verify_openssls_signatures(serve, folder, algorithm):
     pair = KeyPair(folder, algorithm)
