@@ -80,6 +80,6 @@ struct live_replay_state {
 live_replay_actor::behavior_type live_replay(live_replay_state::self_pointer self, live_request_ptr request,
                                              std::optional<live_cursor> cursor, std::vector<std::string> topics,
                                              channel_rules rules, replay_source_factory make_source,
-                                             caf::actor_addr session, sse_hub_actor hub, stats* counters);
+                                             const caf::actor_addr& session, sse_hub_actor hub, stats* counters);
 
 } // namespace sluice

@@ -75,7 +75,11 @@ private:
     wire_format format;
     slow_policy policy = slow_policy::disconnect;
     std::vector<route_id> routes;
-    auto operator<=>(const lane_key&) const = default;
+    bool operator==(const lane_key&) const = default;
+    bool operator<(const lane_key& other) const {
+      return std::tuple{format.as_tuple(), policy, std::tie(routes)} <
+             std::tuple{other.format.as_tuple(), other.policy, std::tie(other.routes)};
+    }
   };
   enum class pass_state : uint8_t { none, due, pausing };
 

@@ -15,7 +15,7 @@ constexpr size_t kept_staging = 1024 * 1024;
 } // namespace
 
 lane_log::lane_log(wire_format format, slow_policy policy, uint32_t max_queue_bytes, page_pool& pool)
-    : format_(format), policy_(policy), max_queue_bytes_(max_queue_bytes), log_(pool) {
+    : format_(format), max_queue_bytes_(max_queue_bytes), log_(pool) {
   if (policy != slow_policy::disconnect)
     places_ = std::make_unique<std::deque<lane_point>>(1);
   if (policy == slow_policy::latest)

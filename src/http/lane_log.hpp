@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -19,7 +20,8 @@ namespace sluice::http {
 struct wire_format {
   stream_protocol protocol = stream_protocol::sse;
   bool chunked = false; ///< HTTP/1.1's chunks.
-  auto operator<=>(const wire_format&) const = default;
+  auto as_tuple() const { return std::tie(protocol, chunked); }
+  bool operator==(const wire_format&) const = default;
 };
 
 /// A place between two batches of a lane, by what came before it.
@@ -77,7 +79,6 @@ private:
   void remember(std::string_view bytes, uint64_t key, bool fires);
 
   const wire_format format_;
-  const slow_policy policy_;
   const uint32_t max_queue_bytes_;
   stream_log log_;
   std::string staged_;

@@ -1,4 +1,5 @@
 // Notifications for users, on their way to each user's channel.
+#include <algorithm>
 #include <functional>
 #include <utility>
 
@@ -121,9 +122,10 @@ void notify(const api& with, const contract& what, const request& req, const res
       add(one.name, text);
     }
   }
-  for (const auto& [name, ignored] : body.items())
-    if (std::none_of(what.members.begin(), what.members.end(), [&](const member& one) { return name == one.name; }))
-      add(name, "is no member of this notification");
+  for (const auto& given : body.items())
+    if (std::none_of(what.members.begin(), what.members.end(),
+                     [&given](const member& one) { return given.key() == one.name; }))
+      add(given.key(), "is no member of this notification");
   if (!detail.empty()) {
     respond(problem(400, detail, field));
     return;

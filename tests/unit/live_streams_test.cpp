@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 namespace {
 
 struct fixture {
-  explicit fixture(sse_config cfg = {}) : web(cfg) {}
+  explicit fixture(const sse_config& cfg = {}) : web(cfg) {}
 
   /// A client with its stream, greeted.
   std::pair<std::unique_ptr<client>, event_stream_ptr> open(int receive_buffer = 0, const char* version = "HTTP/1.1") {
@@ -190,7 +190,7 @@ CAF_TEST(what is sent to one stream keeps its place among the events) {
     for (int i = 0; i < 1000; ++i) {
       auto text = std::to_string(i);
       f.publish(block.add(static_cast<route_id>(i % 2), padded("e" + text, 800)).take());
-      stream->send(make_frame("data: " + padded("s" + text, i % 100) + "\n\n"), 1);
+      stream->send(make_frame("data: " + padded("s" + text, static_cast<size_t>(i % 100)) + "\n\n"), 1);
       expected += "e" + text + " s" + text + " ";
     }
     stream->finish(make_frame("data: bye\n\n"));
