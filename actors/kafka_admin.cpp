@@ -11,6 +11,10 @@ namespace {
 
 constexpr std::chrono::milliseconds look_interval{2000};
 constexpr std::chrono::milliseconds look_again_soon{500};
+/// A topic that was created is in the brokers' metadata a moment later.
+constexpr std::chrono::milliseconds look_after_creating{100};
+/// So often at most: where credentials may create but not see topics, they never appear.
+constexpr uint32_t max_looks_after_creating = 50;
 
 } // namespace
 
@@ -29,11 +33,17 @@ void kafka_admin_state::look() {
     });
   for (const auto& topic : wanted)
     seen->missing.push_back(topic.name);
-  view = seen;
-  if (seen->connected && !wanted.empty()) // they stay wanted until the next look has seen them
-    if (auto error = admin->create(wanted))
+  auto delay = seen->connected ? look_interval : look_again_soon;
+  if (seen->connected && !wanted.empty()) { // they stay wanted until the next look has seen them
+    if (auto error = admin->create(wanted)) {
       log(log_level::warn, name, "topics could not be created, trying again", {{"cause", describe(error)}});
-  auto delay = seen->connected && wanted.empty() ? look_interval : look_again_soon;
+      delay = look_again_soon;
+    } else {
+      seen->creating = ++looks_after_creating <= max_looks_after_creating;
+      delay = seen->creating ? look_after_creating : look_again_soon;
+    }
+  }
+  view = seen;
   self->delayed_send(self, backoff_delay(delay, delay, 1, random), atom::tick_v);
 }
 

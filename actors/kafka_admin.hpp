@@ -20,6 +20,7 @@ struct kafka_admin_state {
   std::vector<topic_spec> wanted; ///< Topics still to be created.
   cluster_view_ptr view = std::make_shared<cluster_view>();
   bool looked = false;
+  uint32_t looks_after_creating = 0;
   std::minstd_rand random{std::random_device{}()};
   static inline const char* name = "kafka_admin";
 };

@@ -319,6 +319,8 @@ void server::impl::readiness(std::function<void(std::string)> answer) {
             [this, answer](const cluster_view_ptr& view) {
               if (!view->connected)
                 answer("Kafka is not connected: " + view->error + "; see GET /kafka/status");
+              else if (view->creating)
+                answer("topics are being created; ask again");
               else if (counters.live_feed.get() ==
                        0) // else a first event could be missed by clients that are here already
                 answer("the live feed has not found its place in the topics yet; ask again");

@@ -124,6 +124,7 @@ struct cluster_view {
   };
   std::vector<topic> topics;
   std::vector<std::string> missing; ///< Topics this server is to create and that are not there yet.
+  bool creating = false;            ///< They have been created and are about to appear.
 };
 
 /// A topic to be created: partitions and replication factor -1 = the broker's default.

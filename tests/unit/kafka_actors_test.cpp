@@ -1,6 +1,7 @@
 #define CAF_SUITE kafka_actors
 
 #include "dead_letter.hpp"
+#include "kafka_admin.hpp"
 #include "kafka_consumer.hpp"
 #include "kafka_producer.hpp"
 
@@ -32,6 +33,22 @@ struct sink_fake : record_sink {
   std::function<void()> wake_up;
   caf::error broken;
   bool full = false;
+};
+
+struct cluster_fake : cluster_admin {
+  cluster_view probe() override {
+    cluster_view seen;
+    seen.connected = true;
+    seen.topics = topics;
+    return seen;
+  }
+  caf::error create(const std::vector<topic_spec>&) override {
+    ++created;
+    return refusal;
+  }
+  std::vector<cluster_view::topic> topics;
+  caf::error refusal;
+  int created = 0;
 };
 
 struct source_fake : record_source {
@@ -264,6 +281,41 @@ CAF_TEST(a dead letter is written again until the broker takes it) {
   consume_messages();
   answer.receive([](atom::done) {}, [&](caf::error& err) { CAF_FAIL(describe(err)); });
   CAF_CHECK_EQUAL(counters.dead_letters.get(), 1u);
+}
+
+CAF_TEST(topics that were created are waited for until they appear) {
+  auto cluster = std::make_shared<cluster_fake>();
+  auto sut = keep(sys.spawn(kafka_admin, std::shared_ptr<cluster_admin>{cluster}, std::vector<topic_spec>{{"mine"}}));
+  auto creating = [&] {
+    auto asked = self->request(sut, caf::infinite, atom::state_v);
+    consume_messages();
+    bool answer = false;
+    asked.receive([&](const cluster_view_ptr& view) { answer = view->creating; },
+                  [&](caf::error& err) { CAF_FAIL(describe(err)); });
+    return answer;
+  };
+  consume_messages();
+  CAF_CHECK_EQUAL(cluster->created, 1);
+  CAF_CHECK(creating());
+  cluster->topics = {{"mine", 1}};
+  pass(500ms);
+  CAF_CHECK(!creating());
+  CAF_CHECK_LESS(cluster->created, 4);
+}
+
+CAF_TEST(topics that may not be created keep nobody waiting) {
+  auto cluster = std::make_shared<cluster_fake>();
+  cluster->refusal = make_failure(ec::kafka_refused, "not allowed");
+  auto sut = keep(sys.spawn(kafka_admin, std::shared_ptr<cluster_admin>{cluster}, std::vector<topic_spec>{{"mine"}}));
+  consume_messages();
+  auto asked = self->request(sut, caf::infinite, atom::state_v);
+  consume_messages();
+  asked.receive(
+      [&](const cluster_view_ptr& view) {
+        CAF_CHECK(!view->creating);
+        CAF_CHECK_EQUAL(view->missing, std::vector<std::string>{"mine"});
+      },
+      [&](caf::error& err) { CAF_FAIL(describe(err)); });
 }
 
 CAF_TEST_FIXTURE_SCOPE_END()
