@@ -99,7 +99,8 @@ CAF_TEST(a marker at the end moves the place on) {
   history.add(batch("a", 0, 10, {"1"}));
   history.reached({"a", 0, 12});
   CAF_CHECK_EQUAL(history.judge(at({12, 20}, {5}), both), standing::recent);
-  CAF_CHECK_EQUAL(history.place_in({"a"}).next.at(topic_hash("a")), (std::vector<int64_t>{12, 20}));
+  auto place = history.place_in({"a"});
+  CAF_CHECK_EQUAL(place.next.at(topic_hash("a")), (std::vector<int64_t>{12, 20}));
 }
 
 CAF_TEST(a cursor is completed with what it does not know) {
