@@ -129,8 +129,11 @@ void sse_hub_state::moved_on() {
 caf::result<atom::done> sse_hub_state::join(live_request_ptr request) {
   if (draining)
     return make_failure(ec::shutting_down, "the server is stopping");
-  if (auto* earlier = find(request->client)) // half-open, or taken over
-    earlier->request->stream->finish(nullptr);
+  if (auto* earlier = find(request->client)) {
+    if (earlier->request->user != request->user)
+      return make_failure(ec::kafka_refused, "another user has the client id \"" + request->client + "\"");
+    earlier->request->stream->finish(nullptr); // half-open, or taken over
+  }
   auto session = self->current_sender(); // a promise takes it away
   member fresh;
   fresh.promise = self->make_response_promise<atom::done>();

@@ -371,6 +371,18 @@ CAF_TEST(a second stream of the same client ends the first) {
               [&](caf::error& err) { CAF_FAIL(describe(err)); });
 }
 
+CAF_TEST(a client id does not let one user end the stream of another) {
+  live_request wish;
+  wish.client = "me";
+  wish.user = "ann";
+  wish.channels = {"a"};
+  auto ann = join(wish);
+  wish.user = "bob";
+  auto bob = join(wish);
+  CAF_CHECK(!ann->finished);
+  CAF_CHECK(bob->finished && bob->farewell.starts_with("retry: "));
+}
+
 CAF_TEST(a client can be ended with a reason) {
   auto client = listen({"a"});
   auto ended = self->request(sut, caf::infinite, atom::leave_v, std::string{"client-1"}, std::string{"go \"home\""});
