@@ -270,6 +270,9 @@ void stream_shard::end_pass(const lane_ptr& where) {
   where->log.trim(where->low);
   if (where->all_level && where->low == where->log.end().position)
     where->log.forget_latest();
+  // A client whose queue is full was given it just now; it is judged by the next pass, or soon if there is none.
+  if (where->log.end().position - where->low > queue_limit(*where))
+    overfull_.push_back(where);
   if (where->streams.size() < small_lane) {
     schedule(where);
     return;
@@ -281,6 +284,11 @@ void stream_shard::end_pass(const lane_ptr& where) {
   paused_.push_back(where);
   std::push_heap(paused_.begin(), paused_.end(), ends_later);
   arm_pacer();
+}
+
+uint64_t stream_shard::queue_limit(const lane& where) const {
+  // A client that wants the latest wants it soon, not after a whole queue of what is no longer true.
+  return where.key.policy == slow_policy::latest ? cfg_.max_queue_bytes / 4 : cfg_.max_queue_bytes;
 }
 
 bool stream_shard::ends_later(const lane_ptr& a, const lane_ptr& b) {
@@ -333,6 +341,20 @@ void stream_shard::tick(milliseconds passed) {
   }
   if (streams_.empty())
     beats_due_ = 0;
+  for (auto& where : std::exchange(overfull_, {})) {
+    if (where->pass != pass_state::none || where->streams.empty())
+      continue;
+    where->pass = pass_state::due;
+    due_.push_back(std::move(where));
+  }
+  if (!slicing_)
+    run_slice();
+  ++ticks_;
+  for (auto& who : std::exchange(hushed_, {}))
+    if (!who->closed_)
+      watch(who);
+  for (auto now = clock::now(); !closing_.empty() && closing_.front().first <= now; closing_.pop_front())
+    close(*closing_.front().second, stream_end::finished);
 }
 
 void stream_shard::close_all() {

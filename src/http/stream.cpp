@@ -17,6 +17,10 @@ namespace {
 constexpr size_t max_chatter_bytes = 65536;
 /// Bytes that have been sent are forgotten once they are so many, and more than half.
 constexpr size_t kept_sent_bytes = 65536;
+/// A WebSocket's client that says more than so many messages between two ticks of the shard is not listened to until
+/// the next one.
+constexpr uint32_t messages_a_tick = 64;
+constexpr uint16_t going_away = 1001;
 constexpr std::string_view comment = ":\n\n";
 constexpr std::string_view last_chunk = "0\r\n\r\n";
 
@@ -54,6 +58,8 @@ void stream_shard::finish(stream& who, const frame& last) {
     return;
   leave(who);
   put_own(who, text_of_frame(last), 0);
+  if (who.ws_ && !ends_with_close(text_of_frame(last)))
+    put_own(who, encode_ws_close(going_away), 0);
   if (who.format_.chunked)
     who.append_own(last_chunk);
   who.finishing_ = true;
@@ -78,6 +84,10 @@ void stream_shard::beat(stream& who) {
   if (who.waiting_) {
     if (clock::now() - who.stuck_since_ > cfg_.write_timeout)
       close(who, stream_end::too_slow);
+    return;
+  }
+  if (who.ws_) {
+    ping(who);
     return;
   }
   if (!std::exchange(who.wrote_, false) && who.own_.empty()) {
@@ -150,21 +160,18 @@ uint64_t stream_shard::backlog(const stream& who) {
 }
 
 void stream_shard::hold_to_policy(stream& who) {
-  auto waits = backlog(who);
-  switch (who.lane_->key.policy) {
-  case slow_policy::disconnect:
-    if (waits > cfg_.max_queue_bytes)
+  if (!who.skipping_ && backlog(who) > queue_limit(*who.lane_)) {
+    switch (who.lane_->key.policy) {
+    case slow_policy::disconnect:
       close(who, stream_end::too_slow);
-    break;
-  case slow_policy::drop_oldest:
-    if (waits > cfg_.max_queue_bytes)
+      return;
+    case slow_policy::drop_oldest:
       drop_oldest(who);
-    break;
-  case slow_policy::latest:
-    // A client that wants the latest wants it soon, not after a whole queue of what is no longer true.
-    if (!who.skipping_ && waits > cfg_.max_queue_bytes / 4)
+      break;
+    case slow_policy::latest:
       skip_to_latest(who);
-    break;
+      break;
+    }
   }
   who.queued_.set(who.own_waiting() + ahead(who));
 }
@@ -305,7 +312,10 @@ void stream_shard::has_written(stream& who, size_t bytes) {
 void stream_shard::caught_up(stream& who) {
   who.queued_.set(0);
   if (who.finishing_) {
-    close(who, stream_end::finished);
+    if (who.ws_ && !who.ws_->peer_closed)
+      await_close(who);
+    else
+      close(who, who.end_);
     return;
   }
   if (who.lane_) {
@@ -328,6 +338,7 @@ void stream_shard::wait_writable(stream& who) {
     self->waiting_ = false;
     if (self->lane_)
       --self->lane_->waiting;
+    shard.send_pong(*self);
     shard.flush(*self);
     if (self->lane_)
       shard.tidy(*self->lane_);
@@ -337,17 +348,37 @@ void stream_shard::wait_writable(stream& who) {
 
 void stream_shard::watch(const stream_ptr& who) {
   who->socket_.async_wait(asio::ip::tcp::socket::wait_read, [who](asio::error_code ec) {
-    if (ec || who->closed_)
-      return;
-    std::array<char, 4096> scratch;
-    auto n = ::recv(who->socket_.native_handle(), scratch.data(), scratch.size(), MSG_DONTWAIT);
-    auto failed = n < 0 && errno != EAGAIN && errno != EINTR;
-    who->chatter_ += static_cast<size_t>(std::max<ssize_t>(n, 0));
-    if (n == 0 || failed || who->chatter_ > max_chatter_bytes)
-      who->shard_->close(*who, stream_end::client_left);
-    else
-      who->shard_->watch(who);
+    if (!ec && !who->closed_)
+      who->shard_->listen(who);
   });
+}
+
+void stream_shard::listen(const stream_ptr& who) {
+  std::array<char, 4096> scratch;
+  auto n = ::recv(who->socket_.native_handle(), scratch.data(), scratch.size(), MSG_DONTWAIT);
+  auto failed = n < 0 && errno != EAGAIN && errno != EINTR;
+  if (n == 0 || failed) {
+    close(*who, who->ws_ && who->finishing_ ? who->end_ : stream_end::client_left);
+    return;
+  }
+  auto bytes = static_cast<size_t>(std::max<ssize_t>(n, 0));
+  if (who->ws_) {
+    auto& ws = *who->ws_;
+    if (std::exchange(ws.tick, ticks_) != ticks_)
+      ws.messages = 0;
+    hear(*who, {scratch.data(), bytes});
+    count_deliveries();
+    if (ws.messages >= messages_a_tick) {
+      hushed_.push_back(who);
+      return;
+    }
+  } else {
+    who->chatter_ += bytes;
+    if (who->chatter_ > max_chatter_bytes)
+      close(*who, stream_end::client_left);
+  }
+  if (!who->closed_)
+    watch(who);
 }
 
 void stream_shard::close(stream& who, stream_end why) {

@@ -27,6 +27,11 @@ struct fixture {
     who->get("/stream", "", version);
     return {std::move(who), web.next()};
   }
+  std::pair<std::unique_ptr<client>, event_stream_ptr> open_socket(int receive_buffer = 0) {
+    auto who = std::make_unique<client>(web.port(), receive_buffer);
+    who->upgrade("/socket");
+    return {std::move(who), web.next()};
+  }
   void publish(live_block_ptr what) { web.live().publish(std::move(what)); }
 
   stream_server web;
@@ -541,4 +546,225 @@ CAF_TEST(a check adds headers to the head of the stream or answers instead) {
   no.get("/stream?no");
   no.read_until("}");
   CAF_CHECK(no.head().starts_with("HTTP/1.1 403 "));
+}
+
+CAF_TEST(a handshake makes a connection a WebSocket) {
+  fixture f;
+  client who{f.web.port()};
+  who.upgrade("/socket", "Sec-WebSocket-Protocol: other, sluice.v1\r\n");
+  who.read_head();
+  CAF_CHECK(who.head().starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+  // The key and its answer are those of RFC 6455.
+  CAF_CHECK(who.head().find("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") != std::string::npos);
+  CAF_CHECK(who.head().find("Sec-WebSocket-Protocol: sluice.v1") != std::string::npos);
+  auto stream = f.web.next();
+  CAF_CHECK(stream->protocol() == stream_protocol::websocket);
+  client plain{f.web.port()};
+  plain.upgrade("/socket", "Sec-WebSocket-Protocol: other\r\n");
+  plain.read_head();
+  CAF_CHECK(plain.head().find("Sec-WebSocket-Protocol") == std::string::npos);
+}
+
+CAF_TEST(what is no handshake is told so) {
+  fixture f;
+  auto answer = [&](const std::string& headers, const char* version = "HTTP/1.1") {
+    client who{f.web.port()};
+    who.get("/socket", headers, version);
+    who.read_all();
+    return who.head() + "\r\n";
+  };
+  const std::string upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+  const std::string key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+  for (const auto& headers : {std::string{}, upgrade + key, upgrade + key + "Sec-WebSocket-Version: 8\r\n",
+                              "Upgrade: h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" + key,
+                              "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" + key}) {
+    auto head = answer(headers);
+    CAF_CHECK(head.starts_with("HTTP/1.1 426 Upgrade Required\r\n"));
+    CAF_CHECK(head.find("\r\nSec-WebSocket-Version: 13\r\n") != std::string::npos);
+  }
+  CAF_CHECK(answer(upgrade + key + "Sec-WebSocket-Version: 13\r\n", "HTTP/1.0").starts_with("HTTP/1.1 426 "));
+  for (const std::string bad : {"", "Sec-WebSocket-Key: short\r\n", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ!!\r\n"})
+    CAF_CHECK(answer(upgrade + bad + "Sec-WebSocket-Version: 13\r\n").starts_with("HTTP/1.1 400 "));
+  client hasty{f.web.port()};
+  hasty.say("GET /socket HTTP/1.1\r\nHost: x\r\n" + upgrade + key + "Sec-WebSocket-Version: 13\r\n\r\n" +
+            ws_frame(0x81, "early"));
+  hasty.read_all();
+  CAF_CHECK(hasty.head().starts_with("HTTP/1.1 400 "));
+  CAF_CHECK_EQUAL(f.web.counters.clients_total.get(), 0u);
+}
+
+CAF_TEST(a WebSocket gets events as messages and says messages) {
+  fixture f;
+  auto [who, stream] = f.open_socket();
+  auto [browser, to_browser] = f.open();
+  who->read_head();
+  who->say(ws_frame(0x81, "before anyone listens"));
+  who->say(ws_frame(0x01, "in ") + ws_frame(0x89, "now") + ws_frame(0x80, "parts"));
+  CAF_CHECK_EQUAL(who->shown_frame(), "pong now");
+  std::mutex mutex;
+  std::vector<std::string> said;
+  stream->on_message([&](std::string text) {
+    std::lock_guard guard{mutex};
+    said.push_back(std::move(text));
+  });
+  who->say(ws_frame(0x81, std::string(65536, 'x')));
+  wait_until("all was heard", [&] {
+    std::lock_guard guard{mutex};
+    return said.size() == 3;
+  });
+  CAF_CHECK_EQUAL(said[0], "before anyone listens");
+  CAF_CHECK_EQUAL(said[1], "in parts");
+  CAF_CHECK(said[2] == std::string(65536, 'x'));
+  stream->send(make_frame(encode_ws_text("hello")), 1);
+  stream->subscribe({{0}});
+  to_browser->subscribe({{0}});
+  f.publish(block_builder{}.add(0, "one").add(1, "other").add(0, padded("two", 70000)).take());
+  CAF_CHECK_EQUAL(who->shown_frame(), "text hello");
+  CAF_CHECK_EQUAL(who->shown_frame(), "text data: one");
+  CAF_CHECK(who->shown_frame() == "text data: " + padded("two", 70000));
+  browser->read_until("data: one\n\ndata: two ");
+}
+
+CAF_TEST(a closing handshake begun by the server ends with the client) {
+  fixture f;
+  auto [who, stream] = f.open_socket();
+  std::promise<stream_end> ended;
+  stream->on_closed([&](stream_end why) { ended.set_value(why); });
+  stream->subscribe({{0}});
+  f.publish(block_builder{}.add(0, "last").take());
+  stream->finish(make_frame(encode_ws_text("bye") + encode_ws_close(4001, "enough")));
+  CAF_CHECK_EQUAL(who->shown_frame(), "text data: last");
+  CAF_CHECK_EQUAL(who->shown_frame(), "text bye");
+  CAF_CHECK_EQUAL(who->shown_frame(), "close 4001 enough");
+  auto end = ended.get_future();
+  CAF_CHECK(end.wait_for(0s) == std::future_status::timeout);
+  who->say(ws_frame(0x89, "ignored") + ws_close_frame(4001));
+  CAF_CHECK_EQUAL(who->shown_frame(), "end");
+  CAF_CHECK(end.wait_for(patience) == std::future_status::ready);
+  CAF_CHECK(end.get() == stream_end::finished);
+
+  auto [other, to_other] = f.open_socket();
+  to_other->finish(nullptr);
+  CAF_CHECK_EQUAL(other->shown_frame(), "close 1001");
+}
+
+CAF_TEST(a closing handshake begun by the client is answered) {
+  fixture f;
+  auto [who, stream] = f.open_socket();
+  std::promise<stream_end> ended;
+  stream->on_closed([&](stream_end why) { ended.set_value(why); });
+  who->read_head();
+  who->say(ws_close_frame(1000, "bye"));
+  CAF_CHECK_EQUAL(who->shown_frame(), "close 1000");
+  CAF_CHECK_EQUAL(who->shown_frame(), "end");
+  auto end = ended.get_future();
+  CAF_CHECK(end.wait_for(patience) == std::future_status::ready);
+  CAF_CHECK(end.get() == stream_end::client_left);
+}
+
+CAF_TEST(a client that does not close is hung up on) {
+  sse_config sse;
+  http_config http;
+  http.write_timeout = 300ms;
+  stream_server web{sse, http};
+  client who{web.port()};
+  who.upgrade("/socket");
+  web.next()->finish(make_frame(encode_ws_close(1000)));
+  CAF_CHECK_EQUAL(who.shown_frame(), "close 1000");
+  CAF_CHECK_EQUAL(who.shown_frame(), "end");
+}
+
+CAF_TEST(a client that breaks the protocol of WebSockets is told why) {
+  fixture f;
+  auto answer = [&](const std::string& frames) {
+    auto [who, stream] = f.open_socket();
+    who->read_head();
+    who->say(frames);
+    auto out = who->shown_frame();
+    CAF_CHECK_EQUAL(who->shown_frame(), "end");
+    return out;
+  };
+  CAF_CHECK_EQUAL(answer("\x81\x02hi"), "close 1002");
+  CAF_CHECK_EQUAL(answer(ws_frame(0x82, "x")), "close 1003");
+  CAF_CHECK_EQUAL(answer(ws_frame(0x81, "\xff")), "close 1007");
+  CAF_CHECK_EQUAL(answer(ws_frame(0x81, std::string(65537, 'x'))), "close 1009");
+}
+
+CAF_TEST(a silent WebSocket is pinged and one that is gone is closed) {
+  sse_config cfg;
+  cfg.heartbeat = 300ms;
+  fixture f{cfg};
+  auto [who, stream] = f.open_socket();
+  auto [lively, to_lively] = f.open_socket();
+  std::promise<stream_end> ended;
+  stream->on_closed([&](stream_end why) { ended.set_value(why); });
+  CAF_CHECK_EQUAL(who->shown_frame(), "ping ");
+  auto end = ended.get_future();
+  while (end.wait_for(0s) == std::future_status::timeout) {
+    CAF_REQUIRE_EQUAL(lively->shown_frame(), "ping ");
+    lively->say(ws_frame(0x8a, ""));
+  }
+  CAF_CHECK(end.get() == stream_end::client_left);
+  CAF_CHECK_EQUAL(lively->shown_frame(), "ping ");
+}
+
+CAF_TEST(a slow WebSocket loses whole messages and its pings are answered in between) {
+  fixture f{with_queue(64 * 1024)};
+  auto [who, stream] = f.open_socket(small_buffer);
+  stream->subscribe({{0}, slow_policy::drop_oldest});
+  constexpr uint64_t total = 10000;
+  block_builder block;
+  for (uint64_t i = 0; i < total; ++i) {
+    f.publish(block.add(0, padded(std::to_string(i), i % 500)).take());
+    if (i % 1000 == 0)
+      who->say(ws_frame(0x89, std::to_string(i)));
+  }
+  wait_until("messages were dropped", [&, s = stream] { return s->usage().dropped > 1000; });
+  f.publish(block.add(0, "end").take());
+  uint64_t got = 0, lost = 0, pongs = 0;
+  for (bool ended = false; !ended || pongs == 0; ++got) {
+    auto message = who->shown_frame();
+    ended = ended || message == "text data: end";
+    CAF_REQUIRE(message != "end");
+    constexpr std::string_view gap = R"(text {"type":"gap","reason":"slow","dropped":)";
+    if (message.starts_with("pong ")) {
+      ++pongs;
+      --got;
+    } else if (message.starts_with(gap)) {
+      lost += std::stoull(message.substr(gap.size()));
+      --got;
+    } else if (message != "text data: end") {
+      auto number = number_in(message.substr(11));
+      CAF_REQUIRE(message == "text data: " + padded(std::to_string(number), number % 500));
+    }
+  }
+  CAF_CHECK_EQUAL(got + lost, total + 1);
+  CAF_CHECK_EQUAL(stream->usage().dropped, lost);
+  CAF_CHECK(pongs > 0);
+}
+
+CAF_TEST(a client that floods is heard in full but not at once) {
+  fixture f;
+  auto [who, stream] = f.open_socket();
+  std::atomic<int> heard{0};
+  stream->on_message([&](const std::string&) { ++heard; });
+  who->read_head();
+  std::string many;
+  for (int i = 0; i < 1000; ++i)
+    many += ws_frame(0x81, std::to_string(i));
+  who->say(many);
+  wait_until("all was heard", [&] { return heard == 1000; });
+  CAF_CHECK_EQUAL(heard.load(), 1000);
+}
+
+CAF_TEST(a WebSocket for which there is no room is refused) {
+  sse_config cfg;
+  cfg.max_streams = 1;
+  fixture f{cfg};
+  auto first = f.open_socket();
+  client refused{f.web.port()};
+  refused.upgrade("/socket");
+  refused.read_all();
+  CAF_CHECK(refused.head().starts_with("HTTP/1.1 503 "));
+  CAF_CHECK(refused.head().find("\r\nRetry-After: ") != std::string::npos);
 }
