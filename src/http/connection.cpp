@@ -255,13 +255,20 @@ void restinio_connections::open_stream(const router::match& match, request asked
     answer(what, std::move(*verdict.instead));
     return;
   }
+  auto gzip = !is_socket && parts_.sse.compression && accepts_gzip(asked.header("accept-encoding"));
   auto head = [&](bool chunked) {
     auto dropped = [this](std::string_view name) { say_dropped(name); };
-    if (!is_socket)
-      return render_stream_head(home_.date(), chunked, verdict.headers, dropped);
+    auto headers = verdict.headers;
+    if (!is_socket) {
+      if (parts_.sse.compression)
+        headers.emplace_back("Vary", "Accept-Encoding");
+      if (gzip)
+        headers.emplace_back("Content-Encoding", "gzip");
+      return render_stream_head(home_.date(), chunked, headers, dropped);
+    }
     auto subprotocol =
         has_token(asked.header("sec-websocket-protocol"), our_subprotocol) ? our_subprotocol : std::string_view{};
-    return render_socket_head(home_.date(), accept_of(asked.header("sec-websocket-key")), subprotocol, verdict.headers,
+    return render_socket_head(home_.date(), accept_of(asked.header("sec-websocket-key")), subprotocol, headers,
                               dropped);
   };
   if (what->head_only) {
@@ -279,7 +286,7 @@ void restinio_connections::open_stream(const router::match& match, request asked
   auto handle = std::exchange(what->connection, nullptr);
   auto guard = dynamic_cast<connection&>(*handle).move_upgrade_internals().m_socket.take();
   auto chunked = !is_socket && !guard->speaks_http_1_0();
-  stream_opening how{{match.found->protocol, chunked}, head(chunked), std::move(pass)};
+  stream_opening how{{match.found->protocol, chunked, gzip}, head(chunked), std::move(pass)};
   home_.streams.open(std::move(guard->socket), std::move(guard->slot), std::move(how),
                      [&](event_stream_ptr opened) { match.found->stream(std::move(asked), std::move(opened)); });
 }

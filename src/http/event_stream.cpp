@@ -59,6 +59,8 @@ void stream_shard::open(asio::ip::tcp::socket socket, connection_slot slot, stre
       std::make_shared<stream>(next_id.fetch_add(1), box_, *this, std::move(socket), std::move(slot), how.format);
   opened->pass_ = std::move(how.pass);
   opened->append_own(how.head);
+  if (how.format.gzip)
+    put_chunk(*opened, gzip_header());
   opened->index_ = streams_.size();
   streams_.push_back(opened);
   counters_.clients.add();
@@ -103,7 +105,7 @@ stream_shard::lane_ptr stream_shard::lane_for(lane_key key) {
   auto& found = lanes_[key];
   if (found)
     return found;
-  found = std::make_shared<lane>(std::move(key), cfg_.max_queue_bytes, pages_);
+  found = std::make_shared<lane>(std::move(key), cfg_.max_queue_bytes, pages_, packer_);
   for (auto route : found->key.routes) {
     if (route >= by_route_.size())
       by_route_.resize(route + size_t{1});
@@ -146,8 +148,7 @@ void stream_shard::subscribe(stream& who, stream_subscription what) {
   who.lane_index_ = where->streams.size();
   where->streams.push_back(who.shared_from_this());
   where->waiting += who.waiting_ ? 1 : 0;
-  who.had_ = where->log.end();
-  who.position_ = who.had_.position;
+  go_on_from(who, where->log.end());
   who.lane_ = std::move(where);
 }
 

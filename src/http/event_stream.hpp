@@ -82,8 +82,8 @@ private:
 
   /// There may be one for each stream, so it is small and has no timer of its own.
   struct lane : std::enable_shared_from_this<lane> {
-    lane(lane_key key, uint32_t max_queue_bytes, page_pool& pool)
-        : key(std::move(key)), log(this->key.format, this->key.policy, max_queue_bytes, pool) {}
+    lane(lane_key key, uint32_t max_queue_bytes, page_pool& pool, gzip_packer& packer)
+        : key(std::move(key)), log(this->key.format, this->key.policy, max_queue_bytes, pool, packer) {}
     bool is_new(uint64_t block, uint32_t number);
 
     const lane_key key;
@@ -128,8 +128,11 @@ private:
   void when_sent(stream& who, std::function<void()> sent);
   void greet(stream& who);
   void beat(stream& who);
-  static void put_own(stream& who, std::string_view bytes, uint64_t events);
+  void put_own(stream& who, std::string_view bytes, uint64_t events);
   static void take_over(stream& who, const lane_point& place);
+  static void put_chunk(stream& who, std::string_view bytes);
+  static void sum_up(stream& who);
+  static void go_on_from(stream& who, const lane_point& place);
   void take_over_all(stream& who);
   void flush_soon(stream& who);
   void flush(stream& who);
@@ -156,7 +159,7 @@ private:
   static uint64_t backlog(const stream& who);
   void hold_to_policy(stream& who);
   void drop_oldest(stream& who);
-  static void skip_to_latest(stream& who);
+  void skip_to_latest(stream& who);
   void send_latest(stream& who);
   void put_gap(stream& who, uint64_t events);
   void count_dropped(stream& who, uint64_t events);
@@ -167,6 +170,7 @@ private:
   stats& counters_;
   std::function<void(std::string_view)> log_;
   page_pool pages_;
+  gzip_packer packer_;
   std::map<lane_key, lane_ptr> lanes_;
   std::vector<std::vector<lane*>> by_route_;
   std::vector<stream_ptr> streams_;

@@ -60,6 +60,8 @@ void stream_shard::finish(stream& who, const frame& last) {
   put_own(who, text_of_frame(last), 0);
   if (who.ws_ && !ends_with_close(text_of_frame(last)))
     put_own(who, encode_ws_close(going_away), 0);
+  if (who.format_.gzip)
+    put_chunk(who, gzip_trailer(who.sum_));
   if (who.format_.chunked)
     who.append_own(last_chunk);
   who.finishing_ = true;
@@ -98,7 +100,7 @@ void stream_shard::beat(stream& who) {
 
 // -- its own bytes ----------------------------------------------------------------------------------------------------
 
-/// Bytes on this wire, behind what is its own already. What it has to get of the lane before must have been taken over.
+/// Bytes of its own, behind what it has already. What it has to get of the lane before must have been taken over.
 void stream_shard::put_own(stream& who, std::string_view bytes, uint64_t events) {
   if (bytes.empty())
     return;
@@ -106,14 +108,36 @@ void stream_shard::put_own(stream& who, std::string_view bytes, uint64_t events)
     who.own_.erase(0, who.own_sent_);
     who.own_sent_ = 0;
   }
-  if (who.format_.chunked) {
-    who.append_own(chunk_head(bytes.size()));
-    who.append_own(bytes);
-    who.append_own("\r\n");
-  } else {
-    who.append_own(bytes);
+  if (who.format_.gzip) {
+    sum_up(who);
+    who.sum_.add(bytes);
+    bytes = packer_.pack(bytes);
   }
+  put_chunk(who, bytes);
   who.own_events_ += events;
+}
+
+void stream_shard::put_chunk(stream& who, std::string_view bytes) {
+  if (!who.format_.chunked) {
+    who.append_own(bytes);
+    return;
+  }
+  who.append_own(chunk_head(bytes.size()));
+  who.append_own(bytes);
+  who.append_own("\r\n");
+}
+
+/// What it had of the lane is in its own sum, too.
+void stream_shard::sum_up(stream& who) {
+  if (who.format_.gzip && who.lane_)
+    who.sum_.add_between(std::exchange(who.counted_, who.had_.sum), who.had_.sum);
+}
+
+/// What comes next of the lane is behind `place`, whatever came before.
+void stream_shard::go_on_from(stream& who, const lane_point& place) {
+  who.had_ = place;
+  who.position_ = place.position;
+  who.counted_ = place.sum;
 }
 
 /// The lane's bytes up to a place become the stream's own.
@@ -130,6 +154,7 @@ void stream_shard::take_over(stream& who, const lane_point& place) {
   }
   who.own_events_ += place.events - who.had_.events;
   who.had_ = place;
+  sum_up(who);
 }
 
 /// What waits in the lane becomes the stream's own, so that something else can follow it.
@@ -184,8 +209,7 @@ void stream_shard::drop_oldest(stream& who) {
   if (next.position <= begun.position)
     return;
   take_over(who, begun);
-  who.had_ = next;
-  who.position_ = next.position;
+  go_on_from(who, next);
   put_gap(who, next.events - begun.events);
 }
 
@@ -197,8 +221,8 @@ void stream_shard::skip_to_latest(stream& who) {
 void stream_shard::send_latest(stream& who) {
   auto& log = who.lane_->log;
   log.seal();
-  auto since = std::exchange(who.had_, log.end());
-  who.position_ = who.had_.position;
+  auto since = who.had_;
+  go_on_from(who, log.end());
   who.skipping_ = false;
   auto missed = who.had_.events - since.events;
   // With too many keys for one queue the client has to know that something is missing.
@@ -225,9 +249,11 @@ void stream_shard::put_gap(stream& who, uint64_t events) {
   if (who.gap_end_ == who.own_end_ && who.own_handed() <= who.gap_begin_) {
     who.own_.resize(who.own_.size() - (who.gap_end_ - who.gap_begin_));
     who.own_end_ = who.gap_begin_;
+    who.sum_ = who.gap_sum_;
     events += who.gap_events_;
   }
   who.gap_begin_ = who.own_end_;
+  who.gap_sum_ = who.sum_;
   who.gap_events_ = events;
   put_own(who, gap_notice(who.format_.protocol, events), 0);
   who.gap_end_ = who.own_end_;

@@ -132,11 +132,14 @@ private:
   size_t lane_index_ = 0;                    ///< Among the lane's streams.
   uint64_t position_ = 0;                    ///< In the lane's log.
   lane_point had_;                           ///< Where it last had all of the lane, or joined, or went on after a jump.
+  gzip_sum sum_;          ///< Of all its bytes before compression, with those of the lane before `counted_`.
+  gzip_sum counted_;      ///< A place in the lane, by the lane's own sum.
   bool skipping_ = false; ///< It gets the latest since `had_` when it can take bytes again, nothing of the log.
   // The last notice of lost events, as places on the scale of `own_end_`:
   uint64_t gap_begin_ = 0;
   uint64_t gap_end_ = UINT64_MAX;
   uint64_t gap_events_ = 0;
+  gzip_sum gap_sum_; ///< Before it.
 
   std::chrono::steady_clock::time_point stuck_since_{};
   size_t chatter_ = 0;                    ///< Bytes the client has sent since its request.

@@ -10,6 +10,10 @@
 
 #include <caf/test/unit_test.hpp>
 
+#include <zlib.h>
+
+#include "http/gzip.hpp"
+
 #include "loopback.hpp"
 
 using namespace sluice;
@@ -88,6 +92,28 @@ std::string data_of(client& who) {
 
 std::string padded(const std::string& text, size_t size) {
   return text + " " + std::string(size, '.');
+}
+
+/// What a body says that was compressed; whole, with a trailer that is right, or an exception.
+std::string unzipped(const std::string& body) {
+  z_stream zlib{};
+  if (::inflateInit2(&zlib, 15 + 16) != Z_OK) // gzip only
+    throw std::bad_alloc{};
+  std::string out;
+  std::array<char, 65536> part{};
+  zlib.next_in = reinterpret_cast<unsigned char*>(const_cast<char*>(body.data()));
+  zlib.avail_in = static_cast<uInt>(body.size());
+  int result = Z_OK;
+  while (result == Z_OK) {
+    zlib.next_out = reinterpret_cast<unsigned char*>(part.data());
+    zlib.avail_out = part.size();
+    result = ::inflate(&zlib, Z_NO_FLUSH);
+    out.append(part.data(), part.size() - zlib.avail_out);
+  }
+  ::inflateEnd(&zlib);
+  if (result != Z_STREAM_END || zlib.avail_in != 0)
+    throw std::runtime_error("not gzip to its end: " + std::to_string(result));
+  return out;
 }
 
 uint64_t number_in(const std::string& data) {
@@ -767,4 +793,145 @@ CAF_TEST(a WebSocket for which there is no room is refused) {
   refused.read_all();
   CAF_CHECK(refused.head().starts_with("HTTP/1.1 503 "));
   CAF_CHECK(refused.head().find("\r\nRetry-After: ") != std::string::npos);
+}
+
+namespace {
+
+struct gzip_fixture : fixture {
+  gzip_fixture() : fixture(config()) {}
+  static sse_config config() {
+    auto cfg = with_queue(64 * 1024);
+    cfg.compression = true;
+    return cfg;
+  }
+  std::pair<std::unique_ptr<client>, event_stream_ptr> open_gzip(int receive_buffer = 0,
+                                                                 const char* version = "HTTP/1.1") {
+    auto who = std::make_unique<client>(web.port(), receive_buffer);
+    who->get("/stream", "Accept-Encoding: deflate, gzip;q=0.5\r\n", version);
+    return {std::move(who), web.next()};
+  }
+  /// Passes once everything published before has reached the streams.
+  void pass(const event_stream_ptr& any) {
+    std::promise<void> done;
+    any->when_sent([&] { done.set_value(); });
+    done.get_future().wait();
+  }
+};
+
+/// Bytes that do not compress well.
+std::string noise(size_t size, uint32_t seed) {
+  std::string out;
+  for (; out.size() < size; seed = seed * 1664525 + 1013904223)
+    out.push_back(static_cast<char>('a' + (seed >> 24) % 26));
+  return out;
+}
+
+} // namespace
+
+CAF_TEST(clients that accept it get gzip and may join at any time) {
+  gzip_fixture f;
+  auto [early, to_early] = f.open_gzip();
+  auto [old, to_old] = f.open_gzip(0, "HTTP/1.0");
+  auto [plain, to_plain] = f.open();
+  to_early->send(make_frame("data: hello\n\n"), 1);
+  std::vector<event_stream_ptr> streams{to_early, to_old, to_plain};
+  for (const auto& each : streams)
+    each->subscribe({{0}});
+  std::unique_ptr<client> late;
+  std::string all, half;
+  block_builder block;
+  for (int i = 0; i < 200; ++i) {
+    auto text = padded(std::to_string(i), 300);
+    f.publish(block.add(0, text).take());
+    all += text + " ";
+    if (i >= 100)
+      half += text + " ";
+    if (i == 50)
+      to_early->send(make_frame("data: between\n\n"), 1);
+    if (i == 50)
+      all += "between ";
+    if (i == 99) {
+      auto opened = f.open_gzip();
+      late = std::move(opened.first);
+      streams.push_back(opened.second);
+      streams.back()->subscribe({{0}});
+    }
+    f.pass(to_plain);
+  }
+  for (const auto& each : streams)
+    each->finish(make_frame("data: bye\n\n"));
+  for (auto* each : {early.get(), old.get(), plain.get(), late.get()})
+    each->read_all();
+  CAF_CHECK(early->head().find("\r\nContent-Encoding: gzip") != std::string::npos);
+  CAF_CHECK(plain->head().find("Content-Encoding") == std::string::npos);
+  for (auto* each : {early.get(), plain.get()})
+    CAF_CHECK(each->head().find("\r\nVary: Accept-Encoding") != std::string::npos);
+  CAF_CHECK_EQUAL(joined(reading{unzipped(early->body())}.data), "hello " + all + "bye");
+  auto without = all;
+  without.erase(without.find("between "), 8);
+  CAF_CHECK_EQUAL(joined(reading{unzipped(old->body())}.data), without + "bye");
+  CAF_CHECK_EQUAL(joined(reading{plain->body()}.data), without + "bye");
+  CAF_CHECK_EQUAL(joined(reading{unzipped(late->body())}.data), half + "bye");
+  CAF_CHECK(early->body().size() < plain->body().size() / 2);
+}
+
+CAF_TEST(gzip is right to its end whatever a slow client lost) {
+  for (auto policy : {slow_policy::drop_oldest, slow_policy::latest}) {
+    gzip_fixture f;
+    auto [who, stream] = f.open_gzip(small_buffer);
+    auto [brisk, to_brisk] = f.open_gzip();
+    stream->subscribe({{0}, policy});
+    to_brisk->subscribe({{1}, policy});
+    block_builder block;
+    constexpr uint64_t total = 6000;
+    for (uint64_t i = 0; i < total; ++i) {
+      f.publish(block.add(0, std::to_string(i) + " " + noise(500, static_cast<uint32_t>(i)), i % 7).take());
+      if (i % 1000 == 500)
+        stream->send(make_frame(":aside\n\n"), 0);
+      if (i % 1000 == 700)
+        stream->subscribe({{0, static_cast<route_id>(2 + i)}, policy});
+      if (i % 100 == 0)
+        f.pass(to_brisk);
+    }
+    wait_until("events were left out", [&, s = stream, &c = *who] {
+      c.read_some(3000);
+      return s->usage().dropped > 500;
+    });
+    f.publish(block.add(0, "end", 99).take());
+    stream->finish(make_frame("data: bye\n\n"));
+    who->read_all();
+    reading got{unzipped(who->body())};
+    CAF_CHECK_EQUAL(got.data.back(), "bye");
+    if (policy == slow_policy::drop_oldest) {
+      CAF_CHECK_EQUAL(got.data.size() - got.gaps + got.lost, total + 2);
+      CAF_CHECK(got.gaps > 0);
+    }
+    CAF_CHECK(who->ended);
+  }
+}
+
+CAF_TEST(gzip is only for those who accept it) {
+  for (auto yes : {"gzip", "GZip", "deflate, gzip", "br;q=1.0, gzip;q=0.1", "gzip ; q=0.001", "x-gzip"})
+    CAF_CHECK(http::accepts_gzip(yes));
+  for (auto no : {"", "br", "identity", "gzip;q=0", "gzip; q=0.000", "gzipped", "*"})
+    CAF_CHECK(!http::accepts_gzip(no));
+}
+
+CAF_TEST(packed blocks stand alone whatever their size) {
+  http::gzip_packer packer;
+  for (size_t size : {1, 10, 1000, 100000, 5000000}) {
+    http::gzip_sum sum, other;
+    auto first = noise(size, 1), second = noise(size, 2);
+    packer.pack(noise(2 * size, 3)); // which the others need not know
+    std::string all{http::gzip_header()};
+    all += packer.pack(first);
+    all += packer.pack(second);
+    sum.add(first);
+    auto from = other;
+    other.add(noise(99, 4));
+    from = other;
+    other.add(second);
+    sum.add_between(from, other);
+    CAF_CHECK(unzipped(all + http::gzip_trailer(sum)) == first + second);
+  }
 }
