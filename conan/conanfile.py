@@ -52,6 +52,7 @@ class SluiceConan(ConanFile):
         self.requires("openssl/[>=3 <4]")  # librdkafka's choice
         self.requires("simdjson/3.13.0")
         self.requires("prometheus-cpp/1.3.0")
+        self.requires("zlib/[>=1.2.11 <2]")
         self.requires("fmt/10.2.1", force=True)  # RESTinio and spdlog ask for different ones
         # Only headers, and in no public one; but the installed CMake package looks for them.
         self.requires("restinio/0.6.19", transitive_headers=True)

@@ -1,11 +1,15 @@
 // RESTinio: the only file that includes it, for it takes long to compile.
+#include <algorithm>
 #include <atomic>
 #include <exception>
+#include <optional>
 #include <random>
 #include <utility>
 #include <variant>
 
 #include <restinio/all.hpp>
+#include <restinio/utils/base64.hpp>
+#include <restinio/utils/sha1.hpp>
 
 #include "http/cors.hpp"
 #include "http/io_thread.hpp"
@@ -18,6 +22,8 @@ namespace sluice::http {
 namespace {
 
 using clock = std::chrono::steady_clock;
+
+constexpr std::string_view our_subprotocol = "sluice.v1";
 
 // One io_context is one thread, so nothing needs a strand or a lock.
 using traits = restinio::traits_t<restinio::asio_timer_manager_t, restinio::null_logger_t,
@@ -57,7 +63,7 @@ private:
   restinio::request_handling_status_t handle(const restinio::request_handle_t& from);
   void dispatch(const restinio::request_t& from, const std::shared_ptr<exchange>& what);
   void open_stream(const router::match& match, request asked, const std::shared_ptr<exchange>& what);
-  response turn_away(stream_gate::refusal why, header_list headers);
+  response turn_away(stream_gate::refusal why, bool is_socket, header_list headers);
   void write(const std::shared_ptr<exchange>& what, std::string bytes, bool keep_alive);
   void unlist(exchange& what);
   std::string render_answer(const exchange& what, const response& with);
@@ -195,8 +201,60 @@ void restinio_connections::dispatch(const restinio::request_t& from, const std::
   }
 }
 
+/// Whether a header's list of tokens has this one; case does not matter.
+bool has_token(std::string_view list, std::string_view lower_case) {
+  while (!list.empty()) {
+    auto comma = list.find(',');
+    auto one = list.substr(0, comma);
+    list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
+    one.remove_prefix(std::min(one.find_first_not_of(" \t"), one.size()));
+    one = one.substr(0, one.find_last_not_of(" \t") + 1);
+    if (std::equal(one.begin(), one.end(), lower_case.begin(), lower_case.end(),
+                   [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b; }))
+      return true;
+  }
+  return false;
+}
+
+/// 16 bytes in base64.
+bool is_socket_key(std::string_view key) {
+  auto is_base64 = [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+  };
+  return key.size() == 24 && key.ends_with("==") && std::all_of(key.begin(), key.end() - 2, is_base64);
+}
+
+/// What keeps a request from becoming a WebSocket.
+std::optional<response> refuse_socket(const request& asked, const socket_guard* from) {
+  if (asked.method != "GET" || from == nullptr || from->speaks_http_1_0() ||
+      !has_token(asked.header("upgrade"), "websocket") || !has_token(asked.header("connection"), "upgrade") ||
+      asked.header("sec-websocket-version") != "13")
+    return problem(426, "Only WebSockets of version 13 are served here. Ask for one with a WebSocket client.", {},
+                   {{"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}});
+  if (!is_socket_key(asked.header("sec-websocket-key")))
+    return problem(400, "Send 16 random bytes in base64 as Sec-WebSocket-Key.", "Sec-WebSocket-Key");
+  if (from->said_more())
+    return problem(400, "Wait for the answer to the handshake before the first frame.");
+  return std::nullopt;
+}
+
+/// What proves that the key was understood (RFC 6455, 4.2.2).
+std::string accept_of(std::string_view key) {
+  auto digest = restinio::utils::sha1::make_digest(std::string{key} + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+  return restinio::utils::base64::encode(restinio::utils::sha1::to_string(digest));
+}
+
 void restinio_connections::open_stream(const router::match& match, request asked,
                                        const std::shared_ptr<exchange>& what) {
+  auto is_socket = match.found->protocol == stream_protocol::websocket;
+  if (is_socket) {
+    // RESTinio expects no more requests on a connection that asked for an upgrade.
+    what->keep_alive = false;
+    if (auto wrong = refuse_socket(asked, home_.guards.current)) {
+      answer(what, std::move(*wrong));
+      return;
+    }
+  }
   stream_verdict verdict;
   if (match.found->check)
     verdict = match.found->check(asked);
@@ -205,9 +263,21 @@ void restinio_connections::open_stream(const router::match& match, request asked
     return;
   }
   verdict.headers.insert(verdict.headers.end(), what->more_headers.begin(), what->more_headers.end());
+  auto gzip = !is_socket && parts_.sse.compression && accepts_gzip(asked.header("accept-encoding"));
   auto head = [&](bool chunked) {
-    return render_stream_head(home_.date(), chunked, verdict.headers,
-                              [this](std::string_view name) { say_dropped(name); });
+    auto dropped = [this](std::string_view name) { say_dropped(name); };
+    auto headers = verdict.headers;
+    if (!is_socket) {
+      if (parts_.sse.compression)
+        headers.emplace_back("Vary", "Accept-Encoding");
+      if (gzip)
+        headers.emplace_back("Content-Encoding", "gzip");
+      return render_stream_head(home_.date(), chunked, headers, dropped);
+    }
+    auto subprotocol =
+        has_token(asked.header("sec-websocket-protocol"), our_subprotocol) ? our_subprotocol : std::string_view{};
+    return render_socket_head(home_.date(), accept_of(asked.header("sec-websocket-key")), subprotocol, headers,
+                              dropped);
   };
   if (what->head_only) {
     what->answered = true;
@@ -216,28 +286,32 @@ void restinio_connections::open_stream(const router::match& match, request asked
   }
   auto [pass, why_not] = parts_.gate->admit(asked.remote);
   if (!pass) {
-    answer(what, turn_away(why_not, std::move(verdict.headers)));
+    answer(what, turn_away(why_not, is_socket, std::move(verdict.headers)));
     return;
   }
   what->answered = true;
   unlist(*what);
   auto handle = std::exchange(what->connection, nullptr);
   auto guard = dynamic_cast<connection&>(*handle).move_upgrade_internals().m_socket.take();
-  auto chunked = !guard->speaks_http_1_0();
-  stream_opening how{{stream_protocol::sse, chunked}, head(chunked), std::move(pass)};
+  auto chunked = !is_socket && !guard->speaks_http_1_0();
+  stream_opening how{{match.found->protocol, chunked, gzip}, head(chunked), std::move(pass)};
   home_.streams.open(std::move(guard->socket), std::move(guard->slot), std::move(how),
                      [&](event_stream_ptr opened) { match.found->stream(std::move(asked), std::move(opened)); });
 }
 
 /// The answer to a client for whose stream there is no room.
-response restinio_connections::turn_away(stream_gate::refusal why, header_list headers) {
+response restinio_connections::turn_away(stream_gate::refusal why, bool is_socket, header_list headers) {
   auto& counters = parts_.counters;
   auto& refused = why == stream_gate::refusal::streams   ? counters.streams_refused_full
                   : why == stream_gate::refusal::address ? counters.streams_refused_address
                                                          : counters.streams_refused_rate;
   refused.add();
-  // A browser would never come back after a status of refusal; so the stream is one that ends at once.
   auto later = std::uniform_int_distribution<uint64_t>{10000, 30000}(random_);
+  if (is_socket) {
+    headers.emplace_back("Retry-After", std::to_string(later / 1000));
+    return problem(503, "There are too many streams. Come back later.", {}, std::move(headers));
+  }
+  // An EventSource never comes back after a status of refusal; so the stream is one that ends at once.
   headers.emplace_back("Cache-Control", "no-store");
   return {200, "text/event-stream", encode_retry(later), std::move(headers)};
 }

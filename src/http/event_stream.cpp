@@ -59,6 +59,8 @@ void stream_shard::open(asio::ip::tcp::socket socket, connection_slot slot, stre
       std::make_shared<stream>(next_id.fetch_add(1), box_, *this, std::move(socket), std::move(slot), how.format);
   opened->pass_ = std::move(how.pass);
   opened->append_own(how.head);
+  if (how.format.gzip)
+    put_chunk(*opened, gzip_header());
   opened->index_ = streams_.size();
   streams_.push_back(opened);
   counters_.clients.add();
@@ -103,7 +105,7 @@ stream_shard::lane_ptr stream_shard::lane_for(lane_key key) {
   auto& found = lanes_[key];
   if (found)
     return found;
-  found = std::make_shared<lane>(std::move(key), cfg_.max_queue_bytes, pages_);
+  found = std::make_shared<lane>(std::move(key), cfg_.max_queue_bytes, pages_, packer_);
   for (auto route : found->key.routes) {
     if (route >= by_route_.size())
       by_route_.resize(route + size_t{1});
@@ -146,8 +148,7 @@ void stream_shard::subscribe(stream& who, stream_subscription what) {
   who.lane_index_ = where->streams.size();
   where->streams.push_back(who.shared_from_this());
   where->waiting += who.waiting_ ? 1 : 0;
-  who.had_ = where->log.end();
-  who.position_ = who.had_.position;
+  go_on_from(who, where->log.end());
   who.lane_ = std::move(where);
 }
 
@@ -270,6 +271,9 @@ void stream_shard::end_pass(const lane_ptr& where) {
   where->log.trim(where->low);
   if (where->all_level && where->low == where->log.end().position)
     where->log.forget_latest();
+  // A client whose queue is full was given it just now; it is judged by the next pass, or soon if there is none.
+  if (where->log.end().position - where->low > queue_limit(*where))
+    overfull_.push_back(where);
   if (where->streams.size() < small_lane) {
     schedule(where);
     return;
@@ -281,6 +285,11 @@ void stream_shard::end_pass(const lane_ptr& where) {
   paused_.push_back(where);
   std::push_heap(paused_.begin(), paused_.end(), ends_later);
   arm_pacer();
+}
+
+uint64_t stream_shard::queue_limit(const lane& where) const {
+  // A client that wants the latest wants it soon, not after a whole queue of what is no longer true.
+  return where.key.policy == slow_policy::latest ? cfg_.max_queue_bytes / 4 : cfg_.max_queue_bytes;
 }
 
 bool stream_shard::ends_later(const lane_ptr& a, const lane_ptr& b) {
@@ -333,6 +342,20 @@ void stream_shard::tick(milliseconds passed) {
   }
   if (streams_.empty())
     beats_due_ = 0;
+  for (auto& where : std::exchange(overfull_, {})) {
+    if (where->pass != pass_state::none || where->streams.empty())
+      continue;
+    where->pass = pass_state::due;
+    due_.push_back(std::move(where));
+  }
+  if (!slicing_)
+    run_slice();
+  ++ticks_;
+  for (auto& who : std::exchange(hushed_, {}))
+    if (!who->closed_)
+      watch(who);
+  for (auto now = clock::now(); !closing_.empty() && closing_.front().first <= now; closing_.pop_front())
+    close(*closing_.front().second, stream_end::finished);
 }
 
 void stream_shard::close_all() {

@@ -26,6 +26,7 @@
 namespace sluice::http {
 
 class stream;
+struct ws_message;
 
 /// What a shard needs to know.
 struct shard_config {
@@ -85,8 +86,8 @@ private:
 
   /// There may be one for each stream, so it is small and has no timer of its own.
   struct lane : std::enable_shared_from_this<lane> {
-    lane(lane_key key, uint32_t max_queue_bytes, page_pool& pool)
-        : key(std::move(key)), log(this->key.format, this->key.policy, max_queue_bytes, pool) {}
+    lane(lane_key key, uint32_t max_queue_bytes, page_pool& pool, gzip_packer& packer)
+        : key(std::move(key)), log(this->key.format, this->key.policy, max_queue_bytes, pool, packer) {}
     bool is_new(uint64_t block, uint32_t number);
 
     const lane_key key;
@@ -120,6 +121,7 @@ private:
   void run_slice();
   size_t visit(lane& where, size_t at_most);
   void end_pass(const lane_ptr& where);
+  uint64_t queue_limit(const lane& where) const;
   static bool ends_later(const lane_ptr& a, const lane_ptr& b);
   void arm_pacer();
   void resume_paused();
@@ -130,26 +132,38 @@ private:
   void when_sent(stream& who, std::function<void()> sent);
   void greet(stream& who);
   void beat(stream& who);
-  static void put_own(stream& who, std::string_view bytes, uint64_t events);
+  void put_own(stream& who, std::string_view bytes, uint64_t events);
   static void take_over(stream& who, const lane_point& place);
+  static void put_chunk(stream& who, std::string_view bytes);
+  static void sum_up(stream& who);
+  static void go_on_from(stream& who, const lane_point& place);
   void take_over_all(stream& who);
   void flush_soon(stream& who);
   void flush(stream& who);
   void has_written(stream& who, size_t bytes);
   void caught_up(stream& who);
   void watch(const stream_ptr& who);
+  void listen(const stream_ptr& who);
   void wait_writable(stream& who);
   void close(stream& who, stream_end why);
   void count(stream& who, uint64_t events);
   void count_deliveries();
   void guarded(const char* what, const std::function<void()>& callback);
 
+  // WebSockets:
+  void hear(stream& who, std::string_view bytes);
+  void take(stream& who, ws_message what);
+  void listen_to_messages(stream& who, std::function<void(std::string)> received);
+  void send_pong(stream& who);
+  void ping(stream& who);
+  void await_close(stream& who);
+
   // Slow clients:
   static uint64_t ahead(const stream& who);
   static uint64_t backlog(const stream& who);
   void hold_to_policy(stream& who);
   void drop_oldest(stream& who);
-  static void skip_to_latest(stream& who);
+  void skip_to_latest(stream& who);
   void send_latest(stream& who);
   void put_gap(stream& who, uint64_t events);
   void count_dropped(stream& who, uint64_t events);
@@ -160,6 +174,7 @@ private:
   stats& counters_;
   std::function<void(std::string_view)> log_;
   page_pool pages_;
+  gzip_packer packer_;
   std::map<lane_key, lane_ptr> lanes_;
   std::vector<std::vector<lane*>> by_route_;
   std::vector<stream_ptr> streams_;
@@ -167,10 +182,14 @@ private:
   std::vector<lane_ptr> staged_;    ///< Lanes with events since the last `settle`.
   std::deque<stream_ptr> to_flush_; ///< Streams with bytes of their own since then.
   std::deque<lane_ptr> due_;        ///< For a pass or its next slice.
+  std::vector<lane_ptr> overfull_;  ///< With streams that were too far behind after a pass.
   std::vector<lane_ptr> paused_;    ///< A heap: the pause that ends first is in front.
   asio::steady_timer pacer_;
   clock::time_point pacer_end_ = clock::time_point::max();
-  bool slicing_ = false; ///< The next slice has been posted.
+  bool slicing_ = false;                                         ///< The next slice has been posted.
+  std::deque<std::pair<clock::time_point, stream_ptr>> closing_; ///< Wait for the client's close frame until then.
+  std::vector<stream_ptr> hushed_;                               ///< Have said enough for this tick.
+  uint64_t ticks_ = 0;
   // The heartbeat sweep:
   size_t beat_cursor_ = 0;
   double beats_due_ = 0;

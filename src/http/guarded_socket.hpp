@@ -86,6 +86,8 @@ public:
   /// Closes the socket, with an answer if the client is owed one.
   void close();
   bool speaks_http_1_0() const { return http_1_0_; }
+  /// Bytes have come, together with the request, that are no part of it.
+  bool said_more() const { return body_bytes_ > content_length_; }
 
   template <class Handler>
   void async_read_some(asio::mutable_buffer into, Handler&& handler, std::shared_ptr<socket_guard> self) {

@@ -14,8 +14,9 @@ constexpr size_t kept_staging = 1024 * 1024;
 
 } // namespace
 
-lane_log::lane_log(wire_format format, slow_policy policy, uint32_t max_queue_bytes, page_pool& pool)
-    : format_(format), max_queue_bytes_(max_queue_bytes), log_(pool) {
+lane_log::lane_log(wire_format format, slow_policy policy, uint32_t max_queue_bytes, page_pool& pool,
+                   gzip_packer& packer)
+    : format_(format), max_queue_bytes_(max_queue_bytes), log_(pool), packer_(packer) {
   if (policy != slow_policy::disconnect)
     places_ = std::make_unique<std::deque<lane_point>>(1);
   if (policy == slow_policy::latest)
@@ -36,10 +37,15 @@ void lane_log::add(std::string_view bytes, uint64_t key, bool fires) {
 void lane_log::seal() {
   if (staged_entries_ == 0)
     return;
+  std::string_view bytes = staged_;
+  if (format_.gzip) {
+    end_.sum.add(bytes);
+    bytes = packer_.pack(bytes);
+  }
   if (format_.chunked)
-    log_.append(chunk_head(staged_.size()), staged_, "\r\n");
+    log_.append(chunk_head(bytes.size()), bytes, "\r\n");
   else
-    log_.append({}, staged_);
+    log_.append({}, bytes);
   staged_.clear();
   if (staged_.capacity() > kept_staging)
     staged_.shrink_to_fit();

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "http/gzip.hpp"
 #include "http/stream_log.hpp"
 #include "sluice/ports.hpp"
 
@@ -20,7 +21,8 @@ namespace sluice::http {
 struct wire_format {
   stream_protocol protocol = stream_protocol::sse;
   bool chunked = false; ///< HTTP/1.1's chunks.
-  auto as_tuple() const { return std::tie(protocol, chunked); }
+  bool gzip = false;    ///< Within the chunks.
+  auto as_tuple() const { return std::tie(protocol, chunked, gzip); }
   bool operator==(const wire_format&) const = default;
 };
 
@@ -29,12 +31,14 @@ struct lane_point {
   uint64_t position = 0; ///< Bytes, as they go over the wire.
   uint64_t entries = 0;  ///< Events and moves of the cursor.
   uint64_t events = 0;   ///< Entries that fire.
+  gzip_sum sum;          ///< Of the bytes before compression; with gzip only.
 };
 
 /// Entries are staged until `seal` makes them one batch, which is one chunk. One thread.
 class lane_log {
 public:
-  lane_log(wire_format format, slow_policy policy, uint32_t max_queue_bytes, page_pool& pool);
+  /// `packer` and `pool` are shared by all lanes of a thread.
+  lane_log(wire_format format, slow_policy policy, uint32_t max_queue_bytes, page_pool& pool, gzip_packer& packer);
 
   /// Stages an entry: bytes as a stream of this protocol gets them, before chunks.
   void add(std::string_view bytes, uint64_t key, bool fires);
@@ -81,6 +85,7 @@ private:
   const wire_format format_;
   const uint32_t max_queue_bytes_;
   stream_log log_;
+  gzip_packer& packer_;
   std::string staged_;
   uint32_t staged_entries_ = 0;
   uint32_t staged_events_ = 0;

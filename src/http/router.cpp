@@ -89,6 +89,11 @@ void router::add_stream(const std::string& pattern, stream_handler fn, stream_ch
   added.check = std::move(check);
 }
 
+void router::add_socket(const std::string& pattern, stream_handler fn, stream_check check) {
+  add_stream(pattern, std::move(fn), std::move(check));
+  routes_.back().protocol = stream_protocol::websocket;
+}
+
 router::match router::find(std::string_view method, std::string_view path) const {
   match out;
   std::set<std::string> methods;

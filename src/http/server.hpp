@@ -50,7 +50,8 @@ response problem(int status, std::string_view detail, std::string_view field = {
 using responder = std::function<void(response)>;
 
 using handler = std::function<void(request, responder)>;
-/// For GET routes that keep the response open as text/event-stream. Runs on the I/O thread, as handlers do.
+/// For GET routes that keep the response open, as text/event-stream or as a WebSocket. Runs on the I/O thread, as
+/// handlers do.
 using stream_handler = std::function<void(request, event_stream_ptr)>;
 /// What a check says of a request for a stream.
 struct stream_verdict {
@@ -66,12 +67,15 @@ class router {
 public:
   void add(std::string method, const std::string& pattern, handler fn);
   void add_stream(const std::string& pattern, stream_handler fn, stream_check check = {});
+  /// As `add_stream`, for WebSockets. Requests that are none are answered with 426.
+  void add_socket(const std::string& pattern, stream_handler fn, stream_check check = {});
   struct route {
     std::string method;
     std::vector<std::string> parts; ///< ":x" = a parameter.
     handler answer;
     stream_handler stream;
     stream_check check;
+    stream_protocol protocol = stream_protocol::sse; ///< Of `stream`.
   };
   struct match {
     const route* found = nullptr;

@@ -17,6 +17,10 @@ namespace {
 constexpr size_t max_chatter_bytes = 65536;
 /// Bytes that have been sent are forgotten once they are so many, and more than half.
 constexpr size_t kept_sent_bytes = 65536;
+/// A WebSocket's client that says more than so many messages between two ticks of the shard is not listened to until
+/// the next one.
+constexpr uint32_t messages_a_tick = 64;
+constexpr uint16_t going_away = 1001;
 constexpr std::string_view comment = ":\n\n";
 constexpr std::string_view last_chunk = "0\r\n\r\n";
 
@@ -54,6 +58,10 @@ void stream_shard::finish(stream& who, const frame& last) {
     return;
   leave(who);
   put_own(who, text_of_frame(last), 0);
+  if (who.ws_ && !ends_with_close(text_of_frame(last)))
+    put_own(who, encode_ws_close(going_away), 0);
+  if (who.format_.gzip)
+    put_chunk(who, gzip_trailer(who.sum_));
   if (who.format_.chunked)
     who.append_own(last_chunk);
   who.finishing_ = true;
@@ -80,6 +88,10 @@ void stream_shard::beat(stream& who) {
       close(who, stream_end::too_slow);
     return;
   }
+  if (who.ws_) {
+    ping(who);
+    return;
+  }
   if (!std::exchange(who.wrote_, false) && who.own_.empty()) {
     put_own(who, comment, 0);
     flush(who);
@@ -88,7 +100,7 @@ void stream_shard::beat(stream& who) {
 
 // -- its own bytes ----------------------------------------------------------------------------------------------------
 
-/// Bytes on this wire, behind what is its own already. What it has to get of the lane before must have been taken over.
+/// Bytes of its own, behind what it has already. What it has to get of the lane before must have been taken over.
 void stream_shard::put_own(stream& who, std::string_view bytes, uint64_t events) {
   if (bytes.empty())
     return;
@@ -96,14 +108,36 @@ void stream_shard::put_own(stream& who, std::string_view bytes, uint64_t events)
     who.own_.erase(0, who.own_sent_);
     who.own_sent_ = 0;
   }
-  if (who.format_.chunked) {
-    who.append_own(chunk_head(bytes.size()));
-    who.append_own(bytes);
-    who.append_own("\r\n");
-  } else {
-    who.append_own(bytes);
+  if (who.format_.gzip) {
+    sum_up(who);
+    who.sum_.add(bytes);
+    bytes = packer_.pack(bytes);
   }
+  put_chunk(who, bytes);
   who.own_events_ += events;
+}
+
+void stream_shard::put_chunk(stream& who, std::string_view bytes) {
+  if (!who.format_.chunked) {
+    who.append_own(bytes);
+    return;
+  }
+  who.append_own(chunk_head(bytes.size()));
+  who.append_own(bytes);
+  who.append_own("\r\n");
+}
+
+/// What it had of the lane is in its own sum, too.
+void stream_shard::sum_up(stream& who) {
+  if (who.format_.gzip && who.lane_)
+    who.sum_.add_between(std::exchange(who.counted_, who.had_.sum), who.had_.sum);
+}
+
+/// What comes next of the lane is behind `place`, whatever came before.
+void stream_shard::go_on_from(stream& who, const lane_point& place) {
+  who.had_ = place;
+  who.position_ = place.position;
+  who.counted_ = place.sum;
 }
 
 /// The lane's bytes up to a place become the stream's own.
@@ -120,6 +154,7 @@ void stream_shard::take_over(stream& who, const lane_point& place) {
   }
   who.own_events_ += place.events - who.had_.events;
   who.had_ = place;
+  sum_up(who);
 }
 
 /// What waits in the lane becomes the stream's own, so that something else can follow it.
@@ -150,21 +185,18 @@ uint64_t stream_shard::backlog(const stream& who) {
 }
 
 void stream_shard::hold_to_policy(stream& who) {
-  auto waits = backlog(who);
-  switch (who.lane_->key.policy) {
-  case slow_policy::disconnect:
-    if (waits > cfg_.max_queue_bytes)
+  if (!who.skipping_ && backlog(who) > queue_limit(*who.lane_)) {
+    switch (who.lane_->key.policy) {
+    case slow_policy::disconnect:
       close(who, stream_end::too_slow);
-    break;
-  case slow_policy::drop_oldest:
-    if (waits > cfg_.max_queue_bytes)
+      return;
+    case slow_policy::drop_oldest:
       drop_oldest(who);
-    break;
-  case slow_policy::latest:
-    // A client that wants the latest wants it soon, not after a whole queue of what is no longer true.
-    if (!who.skipping_ && waits > cfg_.max_queue_bytes / 4)
+      break;
+    case slow_policy::latest:
       skip_to_latest(who);
-    break;
+      break;
+    }
   }
   who.queued_.set(who.own_waiting() + ahead(who));
 }
@@ -177,8 +209,7 @@ void stream_shard::drop_oldest(stream& who) {
   if (next.position <= begun.position)
     return;
   take_over(who, begun);
-  who.had_ = next;
-  who.position_ = next.position;
+  go_on_from(who, next);
   put_gap(who, next.events - begun.events);
 }
 
@@ -190,8 +221,8 @@ void stream_shard::skip_to_latest(stream& who) {
 void stream_shard::send_latest(stream& who) {
   auto& log = who.lane_->log;
   log.seal();
-  auto since = std::exchange(who.had_, log.end());
-  who.position_ = who.had_.position;
+  auto since = who.had_;
+  go_on_from(who, log.end());
   who.skipping_ = false;
   auto missed = who.had_.events - since.events;
   // With too many keys for one queue the client has to know that something is missing.
@@ -218,9 +249,11 @@ void stream_shard::put_gap(stream& who, uint64_t events) {
   if (who.gap_end_ == who.own_end_ && who.own_handed() <= who.gap_begin_) {
     who.own_.resize(who.own_.size() - (who.gap_end_ - who.gap_begin_));
     who.own_end_ = who.gap_begin_;
+    who.sum_ = who.gap_sum_;
     events += who.gap_events_;
   }
   who.gap_begin_ = who.own_end_;
+  who.gap_sum_ = who.sum_;
   who.gap_events_ = events;
   put_own(who, gap_notice(who.format_.protocol, events), 0);
   who.gap_end_ = who.own_end_;
@@ -305,7 +338,10 @@ void stream_shard::has_written(stream& who, size_t bytes) {
 void stream_shard::caught_up(stream& who) {
   who.queued_.set(0);
   if (who.finishing_) {
-    close(who, stream_end::finished);
+    if (who.ws_ && !who.ws_->peer_closed)
+      await_close(who);
+    else
+      close(who, who.end_);
     return;
   }
   if (who.lane_) {
@@ -328,6 +364,7 @@ void stream_shard::wait_writable(stream& who) {
     self->waiting_ = false;
     if (self->lane_)
       --self->lane_->waiting;
+    shard.send_pong(*self);
     shard.flush(*self);
     if (self->lane_)
       shard.tidy(*self->lane_);
@@ -337,17 +374,37 @@ void stream_shard::wait_writable(stream& who) {
 
 void stream_shard::watch(const stream_ptr& who) {
   who->socket_.async_wait(asio::ip::tcp::socket::wait_read, [who](asio::error_code ec) {
-    if (ec || who->closed_)
-      return;
-    std::array<char, 4096> scratch;
-    auto n = ::recv(who->socket_.native_handle(), scratch.data(), scratch.size(), MSG_DONTWAIT);
-    auto failed = n < 0 && errno != EAGAIN && errno != EINTR;
-    who->chatter_ += static_cast<size_t>(std::max<ssize_t>(n, 0));
-    if (n == 0 || failed || who->chatter_ > max_chatter_bytes)
-      who->shard_->close(*who, stream_end::client_left);
-    else
-      who->shard_->watch(who);
+    if (!ec && !who->closed_)
+      who->shard_->listen(who);
   });
+}
+
+void stream_shard::listen(const stream_ptr& who) {
+  std::array<char, 4096> scratch;
+  auto n = ::recv(who->socket_.native_handle(), scratch.data(), scratch.size(), MSG_DONTWAIT);
+  auto failed = n < 0 && errno != EAGAIN && errno != EINTR;
+  if (n == 0 || failed) {
+    close(*who, who->ws_ && who->finishing_ ? who->end_ : stream_end::client_left);
+    return;
+  }
+  auto bytes = static_cast<size_t>(std::max<ssize_t>(n, 0));
+  if (who->ws_) {
+    auto& ws = *who->ws_;
+    if (std::exchange(ws.tick, ticks_) != ticks_)
+      ws.messages = 0;
+    hear(*who, {scratch.data(), bytes});
+    count_deliveries();
+    if (ws.messages >= messages_a_tick) {
+      hushed_.push_back(who);
+      return;
+    }
+  } else {
+    who->chatter_ += bytes;
+    if (who->chatter_ > max_chatter_bytes)
+      close(*who, stream_end::client_left);
+  }
+  if (!who->closed_)
+    watch(who);
 }
 
 void stream_shard::close(stream& who, stream_end why) {

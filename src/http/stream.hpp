@@ -3,10 +3,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <deque>
+#include <optional>
 #include <utility>
 
 #include "http/event_stream.hpp"
+#include "http/ws_frames.hpp"
 
 namespace sluice::http {
 
@@ -21,13 +22,31 @@ private:
   std::atomic<uint64_t> value_{0};
 };
 
+/// What only a WebSocket has.
+struct socket_side {
+  static constexpr size_t max_message = 65536;
+  ws_reader reader{max_message};
+  std::vector<std::string> early; ///< Messages from before there was someone to take them.
+  std::string pong;               ///< To be sent when there is room.
+  std::optional<std::chrono::steady_clock::time_point> unanswered; ///< When it was first asked for a sign of life.
+  uint64_t tick = 0;
+  uint32_t messages = 0; ///< In this tick of the shard.
+  bool heard = false;    ///< Since the last heartbeat sweep.
+  bool peer_closed = false;
+  bool failed = false;
+  bool awaiting_close = false;
+};
+
 /// The public part is for any thread and only posts; the rest belongs to the shard and its thread.
 class stream final : public event_stream, public std::enable_shared_from_this<stream> {
 public:
   stream(uint64_t id, std::shared_ptr<mailbox> box, stream_shard& shard, asio::ip::tcp::socket socket,
          connection_slot slot, wire_format format)
       : id_(id), format_(format), box_(std::move(box)), shard_(&shard), socket_(std::move(socket)),
-        slot_(std::move(slot)) {}
+        slot_(std::move(slot)) {
+    if (format.protocol == stream_protocol::websocket)
+      ws_ = std::make_unique<socket_side>();
+  }
 
   uint64_t id() const noexcept override { return id_; }
   stream_protocol protocol() const noexcept override { return format_.protocol; }
@@ -66,7 +85,7 @@ public:
       closed(why_);
   }
   void on_message(std::function<void(std::string)> received) override {
-    post([received = std::move(received)](stream& self) { self.on_message_ = received; });
+    post([received = std::move(received)](stream& self) { self.shard_->listen_to_messages(self, received); });
   }
   stream_usage usage() const override { return {events_.get(), bytes_.get(), queued_.get(), dropped_.get()}; }
 
@@ -97,6 +116,7 @@ private:
   stream_pass pass_;
   std::function<void(stream_end)> on_closed_;
   std::function<void(std::string)> on_message_;
+  std::unique_ptr<socket_side> ws_;
   size_t index_ = 0; ///< Among the shard's streams.
 
   // While no write is under way, that is while it is not `waiting_`, a stream is between two batches: its own bytes may
@@ -112,14 +132,18 @@ private:
   size_t lane_index_ = 0;                    ///< Among the lane's streams.
   uint64_t position_ = 0;                    ///< In the lane's log.
   lane_point had_;                           ///< Where it last had all of the lane, or joined, or went on after a jump.
+  gzip_sum sum_;          ///< Of all its bytes before compression, with those of the lane before `counted_`.
+  gzip_sum counted_;      ///< A place in the lane, by the lane's own sum.
   bool skipping_ = false; ///< It gets the latest since `had_` when it can take bytes again, nothing of the log.
   // The last notice of lost events, as places on the scale of `own_end_`:
   uint64_t gap_begin_ = 0;
   uint64_t gap_end_ = UINT64_MAX;
   uint64_t gap_events_ = 0;
+  gzip_sum gap_sum_; ///< Before it.
 
   std::chrono::steady_clock::time_point stuck_since_{};
-  size_t chatter_ = 0; ///< Bytes the client has sent since its request.
+  size_t chatter_ = 0;                    ///< Bytes the client has sent since its request.
+  stream_end end_ = stream_end::finished; ///< Once it is `finishing_`, why.
   stream_end why_ = stream_end::client_left;
   bool spoken_ = false; ///< It was given something to send.
   bool flush_due_ = false;

@@ -53,6 +53,8 @@ void put_headers(std::string& out, const header_list& headers, const dropped_hea
 
 std::string_view reason_phrase(int status) {
   switch (status) {
+  case 101:
+    return "Switching Protocols";
   case 200:
     return "OK";
   case 201:
@@ -177,6 +179,18 @@ std::string render_stream_head(std::string_view date, bool chunked, const header
              "Connection: close\r\n");
   if (chunked)
     out.append("Transfer-Encoding: chunked\r\n");
+  put_headers(out, headers, dropped);
+  out.append("\r\n");
+  return out;
+}
+
+std::string render_socket_head(std::string_view date, std::string_view accept, std::string_view subprotocol,
+                               const header_list& headers, const dropped_header& dropped) {
+  std::string out;
+  put_start(out, 101, date);
+  out.append("Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ").append(accept).append("\r\n");
+  if (!subprotocol.empty())
+    out.append("Sec-WebSocket-Protocol: ").append(subprotocol).append("\r\n");
   put_headers(out, headers, dropped);
   out.append("\r\n");
   return out;

@@ -38,6 +38,10 @@ std::string render(const response& what, const rendering& how, const dropped_hea
 std::string render_stream_head(std::string_view date, bool chunked, const header_list& headers = {},
                                const dropped_header& dropped = {});
 
+/// The answer that makes a connection a WebSocket. `accept`: RFC 6455, 4.2.2; `subprotocol` may be empty.
+std::string render_socket_head(std::string_view date, std::string_view accept, std::string_view subprotocol,
+                               const header_list& headers = {}, const dropped_header& dropped = {});
+
 /// What precedes a chunk of `size` bytes; CR LF follows it.
 std::string chunk_head(size_t size);
 

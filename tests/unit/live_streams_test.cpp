@@ -10,6 +10,10 @@
 
 #include <caf/test/unit_test.hpp>
 
+#include <zlib.h>
+
+#include "http/gzip.hpp"
+
 #include "loopback.hpp"
 
 using namespace sluice;
@@ -25,6 +29,11 @@ struct fixture {
   std::pair<std::unique_ptr<client>, event_stream_ptr> open(int receive_buffer = 0, const char* version = "HTTP/1.1") {
     auto who = std::make_unique<client>(web.port(), receive_buffer);
     who->get("/stream", "", version);
+    return {std::move(who), web.next()};
+  }
+  std::pair<std::unique_ptr<client>, event_stream_ptr> open_socket(int receive_buffer = 0) {
+    auto who = std::make_unique<client>(web.port(), receive_buffer);
+    who->upgrade("/socket");
     return {std::move(who), web.next()};
   }
   void publish(live_block_ptr what) { web.live().publish(std::move(what)); }
@@ -83,6 +92,28 @@ std::string data_of(client& who) {
 
 std::string padded(const std::string& text, size_t size) {
   return text + " " + std::string(size, '.');
+}
+
+/// What a body says that was compressed; whole, with a trailer that is right, or an exception.
+std::string unzipped(const std::string& body) {
+  z_stream zlib{};
+  if (::inflateInit2(&zlib, 15 + 16) != Z_OK) // gzip only
+    throw std::bad_alloc{};
+  std::string out;
+  std::array<char, 65536> part{};
+  zlib.next_in = reinterpret_cast<unsigned char*>(const_cast<char*>(body.data()));
+  zlib.avail_in = static_cast<uInt>(body.size());
+  int result = Z_OK;
+  while (result == Z_OK) {
+    zlib.next_out = reinterpret_cast<unsigned char*>(part.data());
+    zlib.avail_out = part.size();
+    result = ::inflate(&zlib, Z_NO_FLUSH);
+    out.append(part.data(), part.size() - zlib.avail_out);
+  }
+  ::inflateEnd(&zlib);
+  if (result != Z_STREAM_END || zlib.avail_in != 0)
+    throw std::runtime_error("not gzip to its end: " + std::to_string(result));
+  return out;
 }
 
 uint64_t number_in(const std::string& data) {
@@ -545,4 +576,366 @@ CAF_TEST(a check adds headers to the head of the stream or answers instead) {
   no.get("/stream?no");
   no.read_until("}");
   CAF_CHECK(no.head().starts_with("HTTP/1.1 403 "));
+}
+
+CAF_TEST(a handshake makes a connection a WebSocket) {
+  fixture f;
+  client who{f.web.port()};
+  who.upgrade("/socket", "Sec-WebSocket-Protocol: other, sluice.v1\r\n");
+  who.read_head();
+  CAF_CHECK(who.head().starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+  // The key and its answer are those of RFC 6455.
+  CAF_CHECK(who.head().find("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") != std::string::npos);
+  CAF_CHECK(who.head().find("Sec-WebSocket-Protocol: sluice.v1") != std::string::npos);
+  auto stream = f.web.next();
+  CAF_CHECK(stream->protocol() == stream_protocol::websocket);
+  client plain{f.web.port()};
+  plain.upgrade("/socket", "Sec-WebSocket-Protocol: other\r\n");
+  plain.read_head();
+  CAF_CHECK(plain.head().find("Sec-WebSocket-Protocol") == std::string::npos);
+}
+
+CAF_TEST(what is no handshake is told so) {
+  fixture f;
+  auto answer = [&](const std::string& headers, const char* version = "HTTP/1.1") {
+    client who{f.web.port()};
+    who.get("/socket", headers, version);
+    who.read_all();
+    return who.head() + "\r\n";
+  };
+  const std::string upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+  const std::string key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+  for (const auto& headers : {std::string{}, upgrade + key, upgrade + key + "Sec-WebSocket-Version: 8\r\n",
+                              "Upgrade: h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" + key,
+                              "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" + key}) {
+    auto head = answer(headers);
+    CAF_CHECK(head.starts_with("HTTP/1.1 426 Upgrade Required\r\n"));
+    CAF_CHECK(head.find("\r\nSec-WebSocket-Version: 13\r\n") != std::string::npos);
+  }
+  CAF_CHECK(answer(upgrade + key + "Sec-WebSocket-Version: 13\r\n", "HTTP/1.0").starts_with("HTTP/1.1 426 "));
+  for (const std::string bad : {"", "Sec-WebSocket-Key: short\r\n", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ!!\r\n"})
+    CAF_CHECK(answer(upgrade + bad + "Sec-WebSocket-Version: 13\r\n").starts_with("HTTP/1.1 400 "));
+  client hasty{f.web.port()};
+  hasty.say("GET /socket HTTP/1.1\r\nHost: x\r\n" + upgrade + key + "Sec-WebSocket-Version: 13\r\n\r\n" +
+            ws_frame(0x81, "early"));
+  hasty.read_all();
+  CAF_CHECK(hasty.head().starts_with("HTTP/1.1 400 "));
+  CAF_CHECK_EQUAL(f.web.counters.clients_total.get(), 0u);
+}
+
+CAF_TEST(a WebSocket gets events as messages and says messages) {
+  fixture f;
+  auto [who, stream] = f.open_socket();
+  auto [browser, to_browser] = f.open();
+  who->read_head();
+  who->say(ws_frame(0x81, "before anyone listens"));
+  who->say(ws_frame(0x01, "in ") + ws_frame(0x89, "now") + ws_frame(0x80, "parts"));
+  CAF_CHECK_EQUAL(who->shown_frame(), "pong now");
+  std::mutex mutex;
+  std::vector<std::string> said;
+  stream->on_message([&](std::string text) {
+    std::lock_guard guard{mutex};
+    said.push_back(std::move(text));
+  });
+  who->say(ws_frame(0x81, std::string(65536, 'x')));
+  wait_until("all was heard", [&] {
+    std::lock_guard guard{mutex};
+    return said.size() == 3;
+  });
+  CAF_CHECK_EQUAL(said[0], "before anyone listens");
+  CAF_CHECK_EQUAL(said[1], "in parts");
+  CAF_CHECK(said[2] == std::string(65536, 'x'));
+  stream->send(make_frame(encode_ws_text("hello")), 1);
+  stream->subscribe({{0}});
+  to_browser->subscribe({{0}});
+  f.publish(block_builder{}.add(0, "one").add(1, "other").add(0, padded("two", 70000)).take());
+  CAF_CHECK_EQUAL(who->shown_frame(), "text hello");
+  CAF_CHECK_EQUAL(who->shown_frame(), "text data: one");
+  CAF_CHECK(who->shown_frame() == "text data: " + padded("two", 70000));
+  browser->read_until("data: one\n\ndata: two ");
+}
+
+CAF_TEST(a closing handshake begun by the server ends with the client) {
+  fixture f;
+  auto [who, stream] = f.open_socket();
+  std::promise<stream_end> ended;
+  stream->on_closed([&](stream_end why) { ended.set_value(why); });
+  stream->subscribe({{0}});
+  f.publish(block_builder{}.add(0, "last").take());
+  stream->finish(make_frame(encode_ws_text("bye") + encode_ws_close(4001, "enough")));
+  CAF_CHECK_EQUAL(who->shown_frame(), "text data: last");
+  CAF_CHECK_EQUAL(who->shown_frame(), "text bye");
+  CAF_CHECK_EQUAL(who->shown_frame(), "close 4001 enough");
+  auto end = ended.get_future();
+  CAF_CHECK(end.wait_for(0s) == std::future_status::timeout);
+  who->say(ws_frame(0x89, "ignored") + ws_close_frame(4001));
+  CAF_CHECK_EQUAL(who->shown_frame(), "end");
+  CAF_CHECK(end.wait_for(patience) == std::future_status::ready);
+  CAF_CHECK(end.get() == stream_end::finished);
+
+  auto [other, to_other] = f.open_socket();
+  to_other->finish(nullptr);
+  CAF_CHECK_EQUAL(other->shown_frame(), "close 1001");
+}
+
+CAF_TEST(a closing handshake begun by the client is answered) {
+  fixture f;
+  auto [who, stream] = f.open_socket();
+  std::promise<stream_end> ended;
+  stream->on_closed([&](stream_end why) { ended.set_value(why); });
+  who->read_head();
+  who->say(ws_close_frame(1000, "bye"));
+  CAF_CHECK_EQUAL(who->shown_frame(), "close 1000");
+  CAF_CHECK_EQUAL(who->shown_frame(), "end");
+  auto end = ended.get_future();
+  CAF_CHECK(end.wait_for(patience) == std::future_status::ready);
+  CAF_CHECK(end.get() == stream_end::client_left);
+}
+
+CAF_TEST(a client that does not close is hung up on) {
+  sse_config sse;
+  http_config http;
+  http.write_timeout = 300ms;
+  stream_server web{sse, http};
+  client who{web.port()};
+  who.upgrade("/socket");
+  web.next()->finish(make_frame(encode_ws_close(1000)));
+  CAF_CHECK_EQUAL(who.shown_frame(), "close 1000");
+  CAF_CHECK_EQUAL(who.shown_frame(), "end");
+}
+
+CAF_TEST(a client that breaks the protocol of WebSockets is told why) {
+  fixture f;
+  auto answer = [&](const std::string& frames) {
+    auto [who, stream] = f.open_socket();
+    who->read_head();
+    who->say(frames);
+    auto out = who->shown_frame();
+    CAF_CHECK_EQUAL(who->shown_frame(), "end");
+    return out;
+  };
+  CAF_CHECK_EQUAL(answer("\x81\x02hi"), "close 1002");
+  CAF_CHECK_EQUAL(answer(ws_frame(0x82, "x")), "close 1003");
+  CAF_CHECK_EQUAL(answer(ws_frame(0x81, "\xff")), "close 1007");
+  CAF_CHECK_EQUAL(answer(ws_frame(0x81, std::string(65537, 'x'))), "close 1009");
+}
+
+CAF_TEST(a silent WebSocket is pinged and one that is gone is closed) {
+  sse_config cfg;
+  cfg.heartbeat = 300ms;
+  fixture f{cfg};
+  auto [who, stream] = f.open_socket();
+  auto [lively, to_lively] = f.open_socket();
+  std::promise<stream_end> ended;
+  stream->on_closed([&](stream_end why) { ended.set_value(why); });
+  CAF_CHECK_EQUAL(who->shown_frame(), "ping ");
+  auto end = ended.get_future();
+  while (end.wait_for(0s) == std::future_status::timeout) {
+    CAF_REQUIRE_EQUAL(lively->shown_frame(), "ping ");
+    lively->say(ws_frame(0x8a, ""));
+  }
+  CAF_CHECK(end.get() == stream_end::client_left);
+  CAF_CHECK_EQUAL(lively->shown_frame(), "ping ");
+}
+
+CAF_TEST(a slow WebSocket loses whole messages and its pings are answered in between) {
+  fixture f{with_queue(64 * 1024)};
+  auto [who, stream] = f.open_socket(small_buffer);
+  stream->subscribe({{0}, slow_policy::drop_oldest});
+  constexpr uint64_t total = 10000;
+  block_builder block;
+  for (uint64_t i = 0; i < total; ++i) {
+    f.publish(block.add(0, padded(std::to_string(i), i % 500)).take());
+    if (i % 1000 == 0)
+      who->say(ws_frame(0x89, std::to_string(i)));
+  }
+  wait_until("messages were dropped", [&, s = stream] { return s->usage().dropped > 1000; });
+  f.publish(block.add(0, "end").take());
+  uint64_t got = 0, lost = 0, pongs = 0;
+  for (bool ended = false; !ended || pongs == 0; ++got) {
+    auto message = who->shown_frame();
+    ended = ended || message == "text data: end";
+    CAF_REQUIRE(message != "end");
+    constexpr std::string_view gap = R"(text {"type":"gap","reason":"slow","dropped":)";
+    if (message.starts_with("pong ")) {
+      ++pongs;
+      --got;
+    } else if (message.starts_with(gap)) {
+      lost += std::stoull(message.substr(gap.size()));
+      --got;
+    } else if (message != "text data: end") {
+      auto number = number_in(message.substr(11));
+      CAF_REQUIRE(message == "text data: " + padded(std::to_string(number), number % 500));
+    }
+  }
+  CAF_CHECK_EQUAL(got + lost, total + 1);
+  CAF_CHECK_EQUAL(stream->usage().dropped, lost);
+  CAF_CHECK(pongs > 0);
+}
+
+CAF_TEST(a client that floods is heard in full but not at once) {
+  fixture f;
+  auto [who, stream] = f.open_socket();
+  std::atomic<int> heard{0};
+  stream->on_message([&](const std::string&) { ++heard; });
+  who->read_head();
+  std::string many;
+  for (int i = 0; i < 1000; ++i)
+    many += ws_frame(0x81, std::to_string(i));
+  who->say(many);
+  wait_until("all was heard", [&] { return heard == 1000; });
+  CAF_CHECK_EQUAL(heard.load(), 1000);
+}
+
+CAF_TEST(a WebSocket for which there is no room is refused) {
+  sse_config cfg;
+  cfg.max_streams = 1;
+  fixture f{cfg};
+  auto first = f.open_socket();
+  client refused{f.web.port()};
+  refused.upgrade("/socket");
+  refused.read_all();
+  CAF_CHECK(refused.head().starts_with("HTTP/1.1 503 "));
+  CAF_CHECK(refused.head().find("\r\nRetry-After: ") != std::string::npos);
+}
+
+namespace {
+
+struct gzip_fixture : fixture {
+  gzip_fixture() : fixture(config()) {}
+  static sse_config config() {
+    auto cfg = with_queue(64 * 1024);
+    cfg.compression = true;
+    return cfg;
+  }
+  std::pair<std::unique_ptr<client>, event_stream_ptr> open_gzip(int receive_buffer = 0,
+                                                                 const char* version = "HTTP/1.1") {
+    auto who = std::make_unique<client>(web.port(), receive_buffer);
+    who->get("/stream", "Accept-Encoding: deflate, gzip;q=0.5\r\n", version);
+    return {std::move(who), web.next()};
+  }
+  /// Passes once everything published before has reached the streams.
+  void pass(const event_stream_ptr& any) {
+    std::promise<void> done;
+    any->when_sent([&] { done.set_value(); });
+    done.get_future().wait();
+  }
+};
+
+/// Bytes that do not compress well.
+std::string noise(size_t size, uint32_t seed) {
+  std::string out;
+  for (; out.size() < size; seed = seed * 1664525 + 1013904223)
+    out.push_back(static_cast<char>('a' + (seed >> 24) % 26));
+  return out;
+}
+
+} // namespace
+
+CAF_TEST(clients that accept it get gzip and may join at any time) {
+  gzip_fixture f;
+  auto [early, to_early] = f.open_gzip();
+  auto [old, to_old] = f.open_gzip(0, "HTTP/1.0");
+  auto [plain, to_plain] = f.open();
+  to_early->send(make_frame("data: hello\n\n"), 1);
+  std::vector<event_stream_ptr> streams{to_early, to_old, to_plain};
+  for (const auto& each : streams)
+    each->subscribe({{0}});
+  std::unique_ptr<client> late;
+  std::string all, half;
+  block_builder block;
+  for (int i = 0; i < 200; ++i) {
+    auto text = padded(std::to_string(i), 300);
+    f.publish(block.add(0, text).take());
+    all += text + " ";
+    if (i >= 100)
+      half += text + " ";
+    if (i == 50)
+      to_early->send(make_frame("data: between\n\n"), 1);
+    if (i == 50)
+      all += "between ";
+    if (i == 99) {
+      auto opened = f.open_gzip();
+      late = std::move(opened.first);
+      streams.push_back(opened.second);
+      streams.back()->subscribe({{0}});
+    }
+    f.pass(to_plain);
+  }
+  for (const auto& each : streams)
+    each->finish(make_frame("data: bye\n\n"));
+  for (auto* each : {early.get(), old.get(), plain.get(), late.get()})
+    each->read_all();
+  CAF_CHECK(early->head().find("\r\nContent-Encoding: gzip") != std::string::npos);
+  CAF_CHECK(plain->head().find("Content-Encoding") == std::string::npos);
+  for (auto* each : {early.get(), plain.get()})
+    CAF_CHECK(each->head().find("\r\nVary: Accept-Encoding") != std::string::npos);
+  CAF_CHECK_EQUAL(joined(reading{unzipped(early->body())}.data), "hello " + all + "bye");
+  auto without = all;
+  without.erase(without.find("between "), 8);
+  CAF_CHECK_EQUAL(joined(reading{unzipped(old->body())}.data), without + "bye");
+  CAF_CHECK_EQUAL(joined(reading{plain->body()}.data), without + "bye");
+  CAF_CHECK_EQUAL(joined(reading{unzipped(late->body())}.data), half + "bye");
+  CAF_CHECK(early->body().size() < plain->body().size() / 2);
+}
+
+CAF_TEST(gzip is right to its end whatever a slow client lost) {
+  for (auto policy : {slow_policy::drop_oldest, slow_policy::latest}) {
+    gzip_fixture f;
+    auto [who, stream] = f.open_gzip(small_buffer);
+    auto [brisk, to_brisk] = f.open_gzip();
+    stream->subscribe({{0}, policy});
+    to_brisk->subscribe({{1}, policy});
+    block_builder block;
+    constexpr uint64_t total = 6000;
+    for (uint64_t i = 0; i < total; ++i) {
+      f.publish(block.add(0, std::to_string(i) + " " + noise(500, static_cast<uint32_t>(i)), i % 7).take());
+      if (i % 1000 == 500)
+        stream->send(make_frame(":aside\n\n"), 0);
+      if (i % 1000 == 700)
+        stream->subscribe({{0, static_cast<route_id>(2 + i)}, policy});
+      if (i % 100 == 0)
+        f.pass(to_brisk);
+    }
+    wait_until("events were left out", [&, s = stream, &c = *who] {
+      c.read_some(3000);
+      return s->usage().dropped > 500;
+    });
+    f.publish(block.add(0, "end", 99).take());
+    stream->finish(make_frame("data: bye\n\n"));
+    who->read_all();
+    reading got{unzipped(who->body())};
+    CAF_CHECK_EQUAL(got.data.back(), "bye");
+    if (policy == slow_policy::drop_oldest) {
+      CAF_CHECK_EQUAL(got.data.size() - got.gaps + got.lost, total + 2);
+      CAF_CHECK(got.gaps > 0);
+    }
+    CAF_CHECK(who->ended);
+  }
+}
+
+CAF_TEST(gzip is only for those who accept it) {
+  for (auto yes : {"gzip", "GZip", "deflate, gzip", "br;q=1.0, gzip;q=0.1", "gzip ; q=0.001", "x-gzip"})
+    CAF_CHECK(http::accepts_gzip(yes));
+  for (auto no : {"", "br", "identity", "gzip;q=0", "gzip; q=0.000", "gzipped", "*"})
+    CAF_CHECK(!http::accepts_gzip(no));
+}
+
+CAF_TEST(packed blocks stand alone whatever their size) {
+  http::gzip_packer packer;
+  for (size_t size : {1, 10, 1000, 100000, 5000000}) {
+    http::gzip_sum sum, other;
+    auto first = noise(size, 1), second = noise(size, 2);
+    packer.pack(noise(2 * size, 3)); // which the others need not know
+    std::string all{http::gzip_header()};
+    all += packer.pack(first);
+    all += packer.pack(second);
+    sum.add(first);
+    auto from = other;
+    other.add(noise(99, 4));
+    from = other;
+    other.add(second);
+    sum.add_between(from, other);
+    CAF_CHECK(unzipped(all + http::gzip_trailer(sum)) == first + second);
+  }
 }

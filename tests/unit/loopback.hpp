@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "http/server.hpp"
+#include "sluice/ws_format.hpp"
 
 namespace sluice::testing {
 
@@ -39,6 +41,33 @@ void wait_until(const std::string& what, Condition holds) {
       throw std::runtime_error("waited in vain until " + what);
     std::this_thread::sleep_for(std::chrono::milliseconds{1});
   }
+}
+
+/// A frame as a client sends it. `first_byte`: FIN, RSV and opcode.
+inline std::string ws_frame(int first_byte, std::string_view payload) {
+  constexpr std::string_view mask{"\x12\x34\x56\x78", 4};
+  std::string out{static_cast<char>(first_byte)};
+  auto put = [&out](size_t number, int bytes) {
+    while (bytes-- > 0)
+      out.push_back(static_cast<char>(number >> (8 * bytes)));
+  };
+  if (payload.size() < 126) {
+    put(payload.size() | 0x80, 1);
+  } else if (payload.size() < 65536) {
+    put(126 | 0x80, 1);
+    put(payload.size(), 2);
+  } else {
+    put(127 | 0x80, 1);
+    put(payload.size(), 8);
+  }
+  out += mask;
+  for (size_t i = 0; i < payload.size(); ++i)
+    out.push_back(static_cast<char>(payload[i] ^ mask[i % 4]));
+  return out;
+}
+
+inline std::string ws_close_frame(int code, std::string_view reason = {}) {
+  return ws_frame(0x88, std::string{static_cast<char>(code >> 8), static_cast<char>(code)}.append(reason));
 }
 
 class client {
@@ -129,6 +158,53 @@ public:
     }
   }
 
+  void upgrade(const std::string& path, const std::string& headers = {}) {
+    get(path, "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+              "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+                  headers);
+  }
+  void read_head() {
+    while (raw.find("\r\n\r\n") == std::string::npos)
+      if (!read_some())
+        throw std::runtime_error("the connection ended before a head");
+  }
+  /// The server's next frame: opcode and payload. Nothing: the connection has ended.
+  std::optional<std::pair<int, std::string>> frame() {
+    read_head();
+    parsed_ = std::max(parsed_, raw.find("\r\n\r\n") + 4);
+    for (;;) {
+      auto bytes = [&](size_t at) { return static_cast<unsigned char>(raw[parsed_ + at]); };
+      auto have = raw.size() - parsed_;
+      if (have >= 2) {
+        size_t more = (bytes(1) & 0x7f) == 127 ? 8 : (bytes(1) & 0x7f) == 126 ? 2 : 0;
+        if (have >= 2 + more) {
+          uint64_t length = more == 0 ? bytes(1) : 0;
+          for (size_t i = 0; i < more; ++i)
+            length = length << 8 | bytes(2 + i);
+          if (have >= 2 + more + length) {
+            std::pair<int, std::string> out{bytes(0) & 0xf, raw.substr(parsed_ + 2 + more, length)};
+            parsed_ += 2 + more + length;
+            return out;
+          }
+        }
+      }
+      if (!read_some())
+        return std::nullopt;
+    }
+  }
+  /// As text: "text …", "ping …", "close 1000 …", or "end".
+  std::string shown_frame() {
+    auto got = frame();
+    if (!got)
+      return "end";
+    auto& [opcode, payload] = *got;
+    if (opcode == 8)
+      return "close " +
+             std::to_string(static_cast<unsigned char>(payload[0]) << 8 | static_cast<unsigned char>(payload[1])) +
+             (payload.size() > 2 ? " " + payload.substr(2) : "");
+    return (opcode == 1 ? "text " : opcode == 9 ? "ping " : opcode == 10 ? "pong " : "? ") + payload;
+  }
+
   std::string raw;    ///< All that came.
   bool ended = false; ///< The last chunk came, as far as `body` has looked.
 
@@ -139,13 +215,14 @@ private:
   std::string body_;
 };
 
-/// Streams of GET /stream, in the order they were opened.
+/// Streams of GET /stream and of WebSockets at /socket, in the order they were opened.
 class stream_server {
 public:
   explicit stream_server(const sse_config& sse = {}, http_config http = {}) {
     http.port = 0;
     http::router routes;
     routes.add_stream("/stream", [this](const http::request&, const event_stream_ptr& opened) { keep(opened); });
+    routes.add_socket("/socket", [this](const http::request&, const event_stream_ptr& opened) { keep(opened); });
     server_ = std::make_unique<http::server>(http, sse, std::move(routes), counters);
   }
   uint16_t port() const { return server_->port(); }
@@ -205,6 +282,10 @@ private:
     event.sse_begin = static_cast<uint32_t>(block_->sse.size());
     event.sse_size = static_cast<uint32_t>(sse.size());
     block_->sse += sse;
+    auto ws = encode_ws_text(sse.substr(0, sse.size() - 2));
+    event.ws_begin = static_cast<uint32_t>(block_->ws.size());
+    event.ws_size = static_cast<uint32_t>(ws.size());
+    block_->ws += ws;
     block_->events.push_back(event);
   }
 
