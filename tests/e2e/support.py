@@ -1,6 +1,8 @@
 """What the end-to-end tests share: the server as a process, HTTP, a strict SSE client, kcat."""
 
+import base64
 import contextlib
+import hashlib
 import http.client
 import itertools
 import json
@@ -336,6 +338,84 @@ class SseClient:
 
     def __exit__(self, *_):
         self.close()
+
+
+# -- WebSocket ---------------------------------------------------------------------------------------------------------
+
+class WebSocket:
+    """A strict little client of RFC 6455: text messages as JSON, pings answered, the close code kept."""
+
+    def __init__(self, port, path="/ws", headers=None, timeout=10):
+        self.messages, self.code, self.reason = [], None, ""
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        key = base64.b64encode(os.urandom(16)).decode()
+        asked = {"Host": f"127.0.0.1:{port}", "Connection": "Upgrade", "Upgrade": "websocket",
+                 "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key, **(headers or {})}
+        head = "".join(f"{name}: {value}\r\n" for name, value in asked.items())
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
+        self._file = self._socket.makefile("rb")
+        self.status = int(self._file.readline().split()[1])
+        self.headers = {}
+        while (line := self._file.readline()) not in (b"\r\n", b""):
+            name, _, value = line.decode("latin-1").partition(":")
+            self.headers[name.lower()] = value.strip()
+        if self.status == 101:
+            wanted = hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()
+            assert self.headers["sec-websocket-accept"] == base64.b64encode(wanted).decode()
+
+    def send_frame(self, opcode, payload, fin=True):
+        mask = os.urandom(4)
+        size = len(payload)
+        length = bytes([0x80 | size]) if size < 126 else (
+            bytes([0xFE]) + size.to_bytes(2, "big") if size < 65536 else bytes([0xFF]) + size.to_bytes(8, "big"))
+        body = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+        self._socket.sendall(bytes([(0x80 if fin else 0) | opcode]) + length + mask + body)
+
+    def say(self, message):
+        self.send_frame(1, (message if isinstance(message, str) else json.dumps(message)).encode())
+
+    def _frame(self):
+        first, second = self._file.read(2)
+        assert first & 0x70 == 0 and second & 0x80 == 0, "servers neither mask nor use reserved bits"
+        size = second & 0x7F
+        if size >= 126:
+            size = int.from_bytes(self._file.read(2 if size == 126 else 8), "big")
+        return first & 0x80, first & 0x0F, self._file.read(size)
+
+    def read(self):
+        """The next message; None when the server has closed."""
+        while True:
+            try:
+                fin, opcode, payload = self._frame()
+            except (ValueError, ConnectionResetError):
+                return None
+            if opcode == 9:
+                self.send_frame(10, payload)
+            elif opcode == 8:
+                self.code = int.from_bytes(payload[:2], "big") if payload else 1005
+                self.reason = payload[2:].decode()
+                with contextlib.suppress(OSError):
+                    self.send_frame(8, payload[:2])
+            elif opcode == 1:
+                assert fin, "servers here do not fragment"
+                self.messages.append(json.loads(payload))
+                return self.messages[-1]
+
+    def wait(self, wanted):
+        """The next message that `wanted` accepts."""
+        while (message := self.read()) is not None:
+            if wanted(message):
+                return message
+        raise AssertionError(f"closed with {self.code} {self.reason}; last: {self.messages[-3:]}")
+
+    def wait_type(self, name):
+        return self.wait(lambda one: one["type"] == name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._socket.close()
 
 
 # -- the server --------------------------------------------------------------------------------------------------------
