@@ -132,7 +132,7 @@ caf::result<atom::done> sse_hub_state::join(live_request_ptr request) {
   if (auto* earlier = find(request->client)) {
     if (earlier->request->user != request->user)
       return make_failure(ec::kafka_refused, "another user has the client id \"" + request->client + "\"");
-    earlier->request->stream->finish(nullptr); // half-open, or taken over
+    end_stream(*earlier->request->stream, farewell::replaced); // half-open, or taken over
   }
   auto session = self->current_sender(); // a promise takes it away
   member fresh;
@@ -308,9 +308,7 @@ void sse_hub_state::go_live_after_gap(member& who, const char* reason) {
 
 void sse_hub_state::replay(member& who) {
   if (++who.replays > max_replays_of_one || replay_queue.size() >= max_queued_replays) {
-    std::string text;
-    append_retry(text, who.request->stream->protocol(), jittered(10 * cfg.sse.retry, random));
-    who.request->stream->finish(make_frame(std::move(text)));
+    send_away(*who.request->stream, farewell::try_later, jittered(10 * cfg.sse.retry, random));
     return;
   }
   who.at = phase::queued;
@@ -362,9 +360,7 @@ void sse_hub_state::resume(uint64_t stream, const std::string& cursor) {
     if (who.cursor) {
       admit(who);
     } else { // Kafka is away: it may have come back by then
-      std::string text;
-      append_retry(text, who.request->stream->protocol(), jittered(cfg.sse.retry, random));
-      who.request->stream->finish(make_frame(std::move(text)));
+      send_away(*who.request->stream, farewell::try_later, jittered(cfg.sse.retry, random));
     }
   }
   next_replays();
@@ -402,7 +398,7 @@ caf::result<atom::done> sse_hub_state::end_client(const std::string& client, con
   append_string(data, reason);
   std::string text;
   append_notice(text, who->request->stream->protocol(), "closed", {}, data + "}");
-  who->request->stream->finish(make_frame(std::move(text)));
+  end_stream(*who->request->stream, farewell::finished, std::move(text));
   return atom::done_v;
 }
 
@@ -446,9 +442,7 @@ void sse_hub_state::drain_some() {
   size_t ended = 0;
   for (auto at = clients.begin(); at != clients.end() && ended < drain_slice; ++ended) {
     auto& who = at->second;
-    std::string text;
-    append_retry(text, who.request->stream->protocol(), jittered(cfg.sse.retry, random));
-    who.request->stream->finish(make_frame(std::move(text)));
+    send_away(*who.request->stream, farewell::going_away, jittered(cfg.sse.retry, random));
     by_session.erase(who.session);
     unsettle(who);
     at = clients.erase(at);

@@ -28,27 +28,31 @@ sse_session_actor::behavior_type sse_session(sse_session_actor::stateful_pointer
   st.hub = std::move(hub);
   log_crashes(self, st.name);
   // The session itself ends with its stream.
-  auto come_back = [self](std::chrono::milliseconds after) {
-    const auto& stream = self->state.request->stream;
-    std::string text;
-    append_retry(text, stream->protocol(), static_cast<uint64_t>(after.count()));
-    stream->finish(std::make_shared<const std::string>(std::move(text)));
+  auto come_back = [self](std::chrono::milliseconds after, farewell why) {
+    send_away(*self->state.request->stream, why, static_cast<uint64_t>(after.count()));
   };
   st.request->stream->on_closed([me = sse_session_actor{self}](stream_end why) {
     caf::anon_send(me, atom::closed_v, static_cast<uint8_t>(why));
   });
-  self->set_down_handler([come_back, limits](const caf::down_msg&) { come_back(jittered(limits.retry)); });
+  self->set_down_handler(
+      [come_back, limits](const caf::down_msg&) { come_back(jittered(limits.retry), farewell::try_later); });
   self->monitor(st.hub);
   self->request(st.hub, join_timeout, atom::join_v, st.request)
       .then([](atom::done) {},
             [come_back, limits](const caf::error& error) {
               log(log_level::warn, sse_session_state::name, "client told to come back later",
                   {{"cause", describe(error)}});
-              come_back(jittered(limits.retry));
+              come_back(jittered(limits.retry), farewell::try_later);
             });
-  std::optional<std::chrono::milliseconds> stay = limits.credentials_left;
-  if (limits.lifetime.count() > 0)
-    stay = std::min(jittered(limits.lifetime), stay.value_or(std::chrono::milliseconds::max()));
+  auto stay = limits.credentials_left;
+  auto why = farewell::unauthorized;
+  if (limits.lifetime.count() > 0) {
+    auto life = jittered(limits.lifetime);
+    if (!stay || life < *stay) {
+      stay = life;
+      why = farewell::going_away;
+    }
+  }
   if (stay)
     self->delayed_send(self, *stay, atom::tick_v);
   return {
@@ -59,7 +63,7 @@ sse_session_actor::behavior_type sse_session(sse_session_actor::stateful_pointer
             {{"client", request.client}, {"user", request.user}, {"reason", reasons[why]}});
         self->quit();
       },
-      [come_back, limits](atom::tick) { come_back(jittered(limits.retry) / 10); },
+      [come_back, limits, why](atom::tick) { come_back(jittered(limits.retry) / 10, why); },
   };
 }
 

@@ -193,9 +193,7 @@ http::api server::impl::make_api() {
 
 void server::impl::open_session(live_request wish) {
   if (!running) {
-    std::string text;
-    append_retry(text, wish.stream->protocol(), 100);
-    wish.stream->finish(std::make_shared<const std::string>(std::move(text)));
+    send_away(*wish.stream, farewell::going_away, 100);
     return;
   }
   session_limits limits;

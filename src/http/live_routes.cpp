@@ -24,7 +24,8 @@ void add_channel_stream(router& routes, const api& with, const std::string& path
         with.open_session(make_live_request(req, std::move(stream), split_channels(parameter(req, "channels"))));
       },
       [with](request& req) {
-        return stream_verdict{check_live_request(with, req, split_channels(parameter(req, "channels")), "channels", true), {}};
+        return stream_verdict{
+            check_live_request(with, req, split_channels(parameter(req, "channels")), "channels", true), {}};
       });
 }
 

@@ -273,6 +273,7 @@ router make_routes(const api& with) {
   add_event_routes(routes, with);
   add_kafka_routes(routes, with);
   add_live_routes(routes, with);
+  add_socket_routes(routes, with);
   add_notification_routes(routes, with);
   add_health_routes(routes, with);
   return routes;

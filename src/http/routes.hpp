@@ -51,6 +51,7 @@ void add_auth_routes(router& routes, const api& with);
 void add_event_routes(router& routes, const api& with);
 void add_kafka_routes(router& routes, const api& with);
 void add_live_routes(router& routes, const api& with);
+void add_socket_routes(router& routes, const api& with);
 void add_notification_routes(router& routes, const api& with);
 void add_health_routes(router& routes, const api& with);
 

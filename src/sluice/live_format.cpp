@@ -1,5 +1,8 @@
 #include "sluice/live_format.hpp"
 
+#include <memory>
+#include <utility>
+
 #include "sluice/json_text.hpp"
 #include "sluice/sse_format.hpp"
 #include "sluice/ws_format.hpp"
@@ -56,6 +59,18 @@ void append_retry(std::string& out, stream_protocol protocol, uint64_t ms) {
     out += encode_retry(ms);
   else
     out += encode_ws_text("{\"type\":\"retry\",\"ms\":" + std::to_string(ms) + "}");
+}
+
+void end_stream(event_stream& stream, farewell why, std::string last) {
+  if (stream.protocol() == stream_protocol::websocket)
+    last += encode_ws_close(static_cast<uint16_t>(why));
+  stream.finish(std::make_shared<const std::string>(std::move(last)));
+}
+
+void send_away(event_stream& stream, farewell why, uint64_t retry_ms) {
+  std::string text;
+  append_retry(text, stream.protocol(), retry_ms);
+  end_stream(stream, why, std::move(text));
 }
 
 } // namespace sluice

@@ -346,7 +346,7 @@ class WebSocket:
     """A strict little client of RFC 6455: text messages as JSON, pings answered, the close code kept."""
 
     def __init__(self, port, path="/ws", headers=None, timeout=10):
-        self.messages, self.code, self.reason = [], None, ""
+        self.messages, self.pings, self.code, self.reason = [], 0, None, ""
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         key = base64.b64encode(os.urandom(16)).decode()
         asked = {"Host": f"127.0.0.1:{port}", "Connection": "Upgrade", "Upgrade": "websocket",
@@ -390,6 +390,7 @@ class WebSocket:
             except (ValueError, ConnectionResetError):
                 return None
             if opcode == 9:
+                self.pings += 1
                 self.send_frame(10, payload)
             elif opcode == 8:
                 self.code = int.from_bytes(payload[:2], "big") if payload else 1005

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from support import Client, SseClient, event, eventually, run_cli
+from support import Client, SseClient, WebSocket, event, eventually, run_cli
 
 SECRET = "a-secret-of-at-least-32-bytes-for-tests"
 RIGHTS = {"subscribe": ["events"], "publish": ["events-topic"]}
@@ -149,6 +149,9 @@ def test_a_stream_ends_when_its_token_does(serve):
         assert stream.ended.wait(10) and stream.ended_cleanly
         assert stream.retry is not None
     assert SseClient(server.port, headers=headers).status == 401
+    with WebSocket(server.port, "/ws", {"Authorization": f"Bearer {hs256(claims(seconds=3))}"}) as socket:
+        assert socket.wait_type("connected") and socket.wait_type("retry")
+        assert socket.read() is None and socket.code == 1008
 
 
 def test_channels_are_opened_by_rights_only(serve):

@@ -1,6 +1,7 @@
 """Live delivery as its clients see it: channels, cursors, replay on any node, clients' management, notifications."""
 
 import json
+import subprocess
 import time
 import urllib.parse
 
@@ -347,3 +348,28 @@ def test_many_that_come_back_at_once_after_a_restart_lose_nothing(sluice, kafka)
         assert sorted(had + rest) == list(range(60))
         assert not gaps(one)
         one.close()
+
+
+def test_compressed_streams_are_flushed_event_by_event_and_resume(sluice, kafka, tmp_path):
+    server = sluice(live_config(kafka, sse={"compression": True}))
+    cursor = None
+    for wave in range(2):
+        asked = ["-H", f"Last-Event-ID: {cursor}"] if cursor else []
+        with subprocess.Popen(["curl", "-sN", "--compressed", "-D", str(tmp_path / "head"), *asked,
+                               f"http://127.0.0.1:{server.port}/kafka/events?channels=zipped"],
+                              stdout=subprocess.PIPE, text=True) as curl:
+            def block():
+                while True:
+                    lines = list(iter(lambda: curl.stdout.readline().strip(), ""))
+                    fields = dict(line.split(": ", 1) for line in lines if not line.startswith(":"))
+                    if "data" in fields:
+                        return fields
+            while block().get("event") != "connected":
+                pass
+            assert "content-encoding: gzip" in (tmp_path / "head").read_text().lower()
+            for n in range(3):
+                broadcast(server, "zipped", [wave, n])
+                got = block()  # it is there although nothing follows it
+                assert json.loads(got["data"]) == [wave, n]
+                cursor = got["id"]
+            curl.terminate()

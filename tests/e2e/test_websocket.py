@@ -1,10 +1,11 @@
 """WebSocket: the same channels, cursors, rights and limits as streams of server-sent events."""
 
 import json
+import threading
 
 import pytest
 
-from support import SseClient, WebSocket, config_for, raw, status_of, unique
+from support import SseClient, WebSocket, config_for, eventually, raw, status_of, unique
 
 
 @pytest.fixture
@@ -93,13 +94,31 @@ def test_an_ended_client_is_told_by_its_close_code(server):
 def test_pings_keep_a_quiet_socket_open(server):
     with WebSocket(server.port, "/ws?channels=a") as socket:
         socket.wait_type("connected")
-        socket._socket.settimeout(4)
-        with pytest.raises(TimeoutError):
-            socket.wait_type("event")  # three heartbeats pass
-        assert socket.code is None
+        later = threading.Timer(3, broadcast, (server, "a", 1))  # three heartbeats, in which nobody says anything else
+        later.start()
+        assert socket.wait_type("event")["data"] == 1
+        assert socket.pings >= 1 and socket.code is None
+        later.join()
+
+
+def test_a_socket_that_leaves_pings_unanswered_is_cut_off(server):
+    with WebSocket(server.port, "/ws?clientId=mute") as socket:
+        socket.wait_type("connected")
+        eventually("gone", lambda: server.client_count() == 0, 5)
 
 
 def test_a_request_that_is_no_websocket_is_told_so(server):
     server.get("/ws").problem(426)
     assert status_of(raw(server.port, b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                                       b"Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")) == 426
+
+
+def test_close_codes_say_whether_to_come_back(server):
+    with WebSocket(server.port, "/ws?clientId=me") as first, WebSocket(server.port, "/ws?clientId=me") as second:
+        second.wait_type("connected")
+        while first.read() is not None:
+            pass
+        assert first.code == 4001, "a later socket of the same client took over"
+        server.stop()
+        assert second.wait_type("retry")["ms"] > 0
+        assert second.read() is None and second.code == 1001
