@@ -69,6 +69,7 @@ std::vector<option> table() {
 
     {.key = "http.host", .field = SLUICE_FIELD(http.host), .help = "Address to listen on. Beyond loopback it needs authentication (token or `[auth]`) or http.insecure.", .flag = "--host"},
     {.key = "http.port", .field = SLUICE_FIELD(http.port), .help = "Port to listen on; 0 = any free one.", .env = {"PORT"}, .flag = "--port", .max = 65535},
+    {.key = "http.sharePort", .field = SLUICE_FIELD(http.share_port), .help = "Let several servers on this machine listen on one port; the kernel hands connections out among them (SO_REUSEPORT)."},
     {.key = "http.threads", .field = SLUICE_FIELD(http.threads), .help = "I/O threads, each with its own event loop.", .min = 1, .max = 256},
     {.key = "http.maxBodyBytes", .field = SLUICE_FIELD(http.max_body_bytes), .help = "Bytes of a request's body, at most; beyond it 413.", .min = 1, .max = gib},
     {.key = "http.maxHeaderBytes", .field = SLUICE_FIELD(http.max_header_bytes), .help = "Bytes of a request's line and headers together, at most; beyond it 431.", .min = 256, .max = 1048576},

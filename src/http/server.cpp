@@ -1,6 +1,7 @@
 #include "http/server.hpp"
 
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <atomic>
@@ -77,7 +78,7 @@ struct server::impl final : fan_out {
     for (uint32_t i = 0; i < std::max(1u, http.threads); ++i)
       threads.push_back(std::make_unique<io_thread>(parts));
     // One acceptor hands connections out in turn: every thread gets the same share of the streams, the limit is exact,
-    // and a taken port is noticed, which SO_REUSEPORT would hide.
+    // and a taken port is noticed, which SO_REUSEPORT for each thread would hide.
     acceptor = std::make_unique<tcp::acceptor>(threads.front()->io);
     listen();
     threads.front()->on_tick = [this] {
@@ -97,6 +98,8 @@ struct server::impl final : fan_out {
     acceptor->open(at.protocol(), ec);
     if (!ec)
       acceptor->set_option(tcp::acceptor::reuse_address(true), ec);
+    if (!ec && parts.http.share_port)
+      acceptor->set_option(asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>{true}, ec);
     if (!ec && at.address().is_v6())
       acceptor->set_option(asio::ip::v6_only(!at.address().to_v6().is_unspecified()), ec);
     if (!ec)

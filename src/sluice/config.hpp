@@ -39,6 +39,7 @@ struct kafka_config {
 struct http_config {
   std::string host = "127.0.0.1";
   uint16_t port = 3000;
+  bool share_port = false;               ///< Other processes may listen on the same port (SO_REUSEPORT).
   uint32_t threads = 1;                  ///< I/O threads, each with its own event loop.
   uint32_t max_body_bytes = 1048576;     ///< Beyond it: 413.
   uint32_t max_header_bytes = 16384;     ///< Request line and headers together; beyond it: 431.
