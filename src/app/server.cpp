@@ -29,7 +29,7 @@
 #include "kafka_producer.hpp"
 #include "live_channels.hpp"
 #include "metrics.hpp"
-#include "openapi.hpp"
+#include "embedded.hpp"
 #include "role.hpp"
 #include "root.hpp"
 #include "sse_hub.hpp"
@@ -187,6 +187,8 @@ http::api server::impl::make_api() {
   api.node = cfg.node;
   api.max_channels = cfg.sse.max_channels;
   api.openapi = openapi_json;
+  if (cfg.demo.enabled)
+    api.demo_page = demo_page_html;
   api.access = access;
   return api;
 }

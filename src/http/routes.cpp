@@ -265,6 +265,17 @@ void add_health_routes(router& routes, const api& with) {
   routes.add("GET", "/openapi.json", [with](const request&, const responder& respond) {
     respond({200, "application/json", with.openapi, {}});
   });
+  routes.add("GET", "/", [with](const request&, const responder& respond) {
+    if (with.demo_page.empty())
+      respond(problem(404, "There is no page here without --demo. /openapi.json lists what there is."));
+    else
+      respond({200,
+               "text/html; charset=utf-8",
+               with.demo_page,
+               {{"Content-Security-Policy", "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; "
+                                            "style-src 'unsafe-inline'; frame-ancestors 'none'"},
+                {"Cache-Control", "no-cache"}}});
+  });
 }
 
 router make_routes(const api& with) {

@@ -44,6 +44,7 @@ struct api {
   std::string node;
   uint32_t max_channels = 100;           ///< Of one client.
   std::string openapi;                   ///< JSON.
+  std::string demo_page;                 ///< HTML, in demo mode; else empty.
   std::shared_ptr<authenticator> access; ///< Asked on all routes but health. Never null once requests come.
 };
 

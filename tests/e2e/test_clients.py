@@ -147,3 +147,19 @@ def test_a_browsers_eventsource_shows_events_and_reconnects(sluice, kafka, node)
         except subprocess.TimeoutExpired:
             browser.kill()
     assert browser.returncode == 0, browser.stderr.read()[-2000:]
+
+
+def test_the_demo_page_shows_events_live_and_what_it_missed(sluice, node):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        not_here("Chromium is not installed")
+    server = sluice({"demo": {"interval": 100}}, args=["--embedded-broker", "--demo"])
+    page = node("demo_page.js", chromium, f"http://127.0.0.1:{server.port}/")
+    out, errors = page.communicate(timeout=60)
+    assert page.returncode == 0, (out, errors[-2000:])
+    assert "unsafe-inline" in server.get("/").headers["content-security-policy"]
+
+
+def test_without_the_demo_there_is_no_page(sluice):
+    server = sluice({}, args=["--embedded-broker"])
+    assert "--demo" in server.get("/").problem(404)["detail"]

@@ -7,7 +7,7 @@
 #include <caf/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
 
-#include "openapi.hpp"
+#include "embedded.hpp"
 
 using namespace sluice;
 using nlohmann::json;
