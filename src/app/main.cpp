@@ -52,8 +52,8 @@ void print_welcome(const config& cfg, const server& running) {
             << (cfg.embedded_broker ? " (embedded broker, in memory: for demonstrations and development)" : "")
             << "\n\n"
             << "Try:\n"
-            << (cfg.demo.enabled ? "  open " + url + " in a browser\n" : "")
-            << "  curl -N" << auth << " " << url << "/events\n"
+            << (cfg.demo.enabled ? "  open " + url + " in a browser\n" : "") << "  curl -N" << auth << " " << url
+            << "/events\n"
             << "  curl" << auth << " -H 'Content-Type: application/json' -d '{\"payload\":{\"times\":42}}' " << url
             << "/events\n"
             << std::endl;
