@@ -58,7 +58,6 @@ std::string render_metrics(const stats& c) {
                                    {}};
   add_value(refused, "reason", "streams", c.streams_refused_full);
   add_value(refused, "reason", "address", c.streams_refused_address);
-  add_value(refused, "reason", "user", c.streams_refused_user);
   add_value(refused, "reason", "rate", c.streams_refused_rate);
   all.push_back(std::move(refused));
   total("sluice_sse_events_total", "Events encoded, once for all clients.", c.frames);

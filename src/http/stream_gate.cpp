@@ -25,19 +25,15 @@ std::string client_of(std::string_view remote) {
 
 stream_pass::~stream_pass() {
   if (gate_ != nullptr)
-    gate_->leave(address_, user_);
+    gate_->leave(address_);
 }
 
-std::pair<stream_pass, stream_gate::refusal> stream_gate::admit(std::string_view remote, const std::string& user,
-                                                                clock::time_point now) {
+std::pair<stream_pass, stream_gate::refusal> stream_gate::admit(std::string_view remote, clock::time_point now) {
   auto by_address = max_an_address_ != 0 || opens_a_second_ != 0;
   auto address = by_address ? client_of(remote) : std::string{};
   std::lock_guard guard{mutex_};
   if (max_streams_ != 0 && streams_ >= max_streams_)
     return {stream_pass{}, refusal::streams};
-  auto by_user = max_a_user_ != 0 && !user.empty();
-  if (auto known = by_user ? users_.find(user) : users_.end(); known != users_.end() && known->second >= max_a_user_)
-    return {stream_pass{}, refusal::user};
   if (by_address) {
     if (visitors_.size() >= max_addresses && !visitors_.contains(address))
       forget_idle(now);
@@ -58,17 +54,13 @@ std::pair<stream_pass, stream_gate::refusal> stream_gate::admit(std::string_view
     }
     ++who.streams;
   }
-  if (by_user)
-    ++users_[user];
   ++streams_;
-  return {stream_pass{*this, std::move(address), by_user ? user : std::string{}}, refusal::none};
+  return {stream_pass{*this, std::move(address)}, refusal::none};
 }
 
-void stream_gate::leave(const std::string& address, const std::string& user) {
+void stream_gate::leave(const std::string& address) {
   std::lock_guard guard{mutex_};
   --streams_;
-  if (auto known = users_.find(user); known != users_.end() && --known->second == 0)
-    users_.erase(known);
   auto at = visitors_.find(address);
   if (at == visitors_.end())
     return;

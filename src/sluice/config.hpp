@@ -82,7 +82,6 @@ struct sse_config {
   bool compression = false;             ///< gzip for clients that accept it.
   uint32_t max_streams = 0;             ///< Open streams; 0 = as many as connections.
   uint32_t max_streams_per_address = 0; ///< Open streams of one client address; 0 = any number.
-  uint32_t max_streams_per_user = 100;  ///< Open streams of one authenticated user; 0 = any number.
   uint32_t max_opens_per_second = 0;    ///< Streams one client address may open a second; 0 = any number.
   std::vector<std::string> topics;      ///< Shown on GET /events besides the aggregations' sources and sinks.
   std::string broadcast_topic = "sluice-broadcast"; ///< Broadcasts go through it, keyed by channel, to all nodes.
