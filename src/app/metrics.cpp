@@ -57,6 +57,7 @@ std::string render_metrics(const stats& c) {
                                    prometheus::MetricType::Counter,
                                    {}};
   add_value(refused, "reason", "streams", c.streams_refused_full);
+  add_value(refused, "reason", "user", c.streams_refused_user);
   add_value(refused, "reason", "address", c.streams_refused_address);
   add_value(refused, "reason", "rate", c.streams_refused_rate);
   all.push_back(std::move(refused));

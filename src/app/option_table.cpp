@@ -99,6 +99,7 @@ std::vector<option> table() {
     {.key = "sse.maxQueueBytes", .field = SLUICE_FIELD(sse.max_queue_bytes), .help = "Bytes waiting for one client, at most; beyond it the client is ended and may resume.", .min = 1024, .max = gib},
     {.key = "sse.compression", .field = SLUICE_FIELD(sse.compression), .help = "gzip for clients that accept it: a fraction of the bytes, for more CPU time and latency."},
     {.key = "sse.maxStreams", .field = SLUICE_FIELD(sse.max_streams), .help = "Open streams, at most; beyond it clients are told to come back in 10 to 30 s. 0 = as many as connections.", .max = 1000000},
+    {.key = "sse.maxStreamsPerUser", .field = SLUICE_FIELD(sse.max_streams_per_user), .help = "Open streams of one user, as the credentials name them, at most; beyond it as above. 0 = any number.", .max = 1000000},
     {.key = "sse.maxStreamsPerAddress", .field = SLUICE_FIELD(sse.max_streams_per_address), .help = "Open streams of one client address (IPv6: network of 64 bits), at most; beyond it as above. 0 = any number; leave it there behind a proxy.", .max = 1000000},
     {.key = "sse.maxOpensPerSecond", .field = SLUICE_FIELD(sse.max_opens_per_second), .help = "Streams that one client address may open in a second; beyond it as above. 0 = any number; leave it there behind a proxy.", .max = 1000000},
     {.key = "sse.topics", .field = SLUICE_FIELD(sse.topics), .help = "Topics shown on `GET /events` besides the aggregations' own."},

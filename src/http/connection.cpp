@@ -284,7 +284,7 @@ void restinio_connections::open_stream(const router::match& match, request asked
     home_.box->post([this, what, bytes = head(true)] { write(what, bytes, false); });
     return;
   }
-  auto [pass, why_not] = parts_.gate->admit(asked.remote);
+  auto [pass, why_not] = parts_.gate->admit(asked.remote, asked.who.user);
   if (!pass) {
     answer(what, turn_away(why_not, is_socket, std::move(verdict.headers)));
     return;
@@ -303,6 +303,7 @@ void restinio_connections::open_stream(const router::match& match, request asked
 response restinio_connections::turn_away(stream_gate::refusal why, bool is_socket, header_list headers) {
   auto& counters = parts_.counters;
   auto& refused = why == stream_gate::refusal::streams   ? counters.streams_refused_full
+                  : why == stream_gate::refusal::user    ? counters.streams_refused_user
                   : why == stream_gate::refusal::address ? counters.streams_refused_address
                                                          : counters.streams_refused_rate;
   refused.add();

@@ -31,7 +31,7 @@ std::string_view text_of_frame(const frame& block) {
 std::string gap_notice(stream_protocol protocol, uint64_t events) {
   auto number = std::to_string(events);
   if (protocol == stream_protocol::websocket)
-    return encode_ws_text(R"({"type":"gap","reason":"slow","dropped":)" + number + "}");
+    return encode_ws_text(R"({"type":"gap","data":{"reason":"slow","dropped":)" + number + "}}");
   return "event: gap\ndata: {\"reason\":\"slow\",\"dropped\":" + number + "}\n\n";
 }
 

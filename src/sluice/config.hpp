@@ -81,6 +81,7 @@ struct sse_config {
   uint32_t max_queue_bytes = 1048576;   ///< Waiting for one client; beyond it the client is ended (and may resume).
   bool compression = false;             ///< gzip for clients that accept it.
   uint32_t max_streams = 0;             ///< Open streams; 0 = as many as connections.
+  uint32_t max_streams_per_user = 0;    ///< Open streams of one user, where there are users; 0 = any number.
   uint32_t max_streams_per_address = 0; ///< Open streams of one client address; 0 = any number.
   uint32_t max_opens_per_second = 0;    ///< Streams one client address may open a second; 0 = any number.
   std::vector<std::string> topics;      ///< Shown on GET /events besides the aggregations' sources and sinks.

@@ -40,6 +40,7 @@ struct stats {
   counter clients_total;
   counter clients_slow;            ///< Ended because their queue was full.
   counter streams_refused_full;    ///< Not opened because of `sse.maxStreams`.
+  counter streams_refused_user;    ///< ... of `sse.maxStreamsPerUser`.
   counter streams_refused_address; ///< ... of `sse.maxStreamsPerAddress`.
   counter streams_refused_rate;    ///< ... of `sse.maxOpensPerSecond`.
   counter frames;                  ///< Encoded, each once.

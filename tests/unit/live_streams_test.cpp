@@ -756,7 +756,7 @@ CAF_TEST(a slow WebSocket loses whole messages and its pings are answered in bet
     auto message = who->shown_frame();
     ended = ended || message == "text data: end";
     CAF_REQUIRE(message != "end");
-    constexpr std::string_view gap = R"(text {"type":"gap","reason":"slow","dropped":)";
+    constexpr std::string_view gap = R"(text {"type":"gap","data":{"reason":"slow","dropped":)";
     if (message.starts_with("pong ")) {
       ++pongs;
       --got;
