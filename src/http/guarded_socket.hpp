@@ -157,7 +157,7 @@ private:
       read_tls_soon(into, std::move(done));
       return;
     }
-    if (n < 0)
+    if (n < 0 && errno == EPROTO)
       tls_has_failed();
     if (!ec && n <= 0)
       ec = asio::error::eof;

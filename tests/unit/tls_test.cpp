@@ -146,6 +146,7 @@ CAF_TEST(every end of a stream is told) {
   two.read_until(":");
   web.stop();
   two.read_all();
+  CAF_CHECK(two.body() == ":\n\n");
   CAF_CHECK(two.ended && two.ended_well());
   idle.read_all();
   CAF_CHECK(idle.ended_well());
