@@ -220,6 +220,7 @@ def test_a_handshake_is_bounded_in_time(serve):
     assert 0.8 < time.monotonic() - begin < 6
     with connect(server.port, tls=server.tls) as quiet:  # after the handshake, without a request
         assert quiet.recv(100) == b""
+    assert status_of(raw(server.port, b"GET /livez HT", tls=server.tls)) == 408
     eventually("all gone", lambda: server.metric("sluice_http_connections") == 1)
 
 
