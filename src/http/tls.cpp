@@ -55,7 +55,7 @@ std::string reason() {
 int choose_protocol(SSL*, const unsigned char** chosen, unsigned char* size, const unsigned char* offered,
                     unsigned int offered_size, void*) {
   // A client that speaks none of ours, such as HTTP/2 only, learns it by the alert.
-  auto* out = const_cast<unsigned char*>(*chosen);
+  unsigned char* out = nullptr;
   auto found = SSL_select_next_proto(&out, size, reinterpret_cast<const unsigned char*>(alpn.data()),
                                      static_cast<unsigned>(alpn.size()), offered, offered_size);
   *chosen = out;
