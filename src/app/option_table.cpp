@@ -79,6 +79,8 @@ std::vector<option> table() {
     {.key = "http.writeTimeout", .field = SLUICE_FIELD(http.write_timeout), .help = "A client must take what is written to it by then; else its connection is closed.", .min = 1, .max = hour},
     {.key = "http.insecure", .field = SLUICE_FIELD(http.insecure), .help = "Listen beyond loopback although nobody has to authenticate.", .flag = "--insecure"},
     {.key = "http.corsOrigins", .field = SLUICE_FIELD(http.cors_origins), .help = "Origins whose pages may read the answers and use cookies, such as `https://app.example`; `*` = all, but without cookies."},
+    {.key = "http.tlsCertificate", .field = SLUICE_FIELD(http.tls_certificate), .help = "PEM file of the server's certificate, followed by those between it and the CA. With it and http.tlsKey the port speaks HTTPS only. Read again on SIGHUP."},
+    {.key = "http.tlsKey", .field = SLUICE_FIELD(http.tls_key), .help = "PEM file of that certificate's private key, without a passphrase. Read again on SIGHUP."},
 
     {.key = "auth.mode", .field = SLUICE_FIELD(auth.mode), .help = "Which credentials are asked for. `token`: static ones; `jwt`: static ones and JSON Web Tokens; `none`: none; `auto`: `jwt` where a key is set, else `token` where a token is, else `none`.",
      .choices = {"auto", "none", "token", "jwt"}},

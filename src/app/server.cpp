@@ -487,7 +487,15 @@ void server::on_failure(std::function<void(std::string)> failed) {
 }
 
 caf::error server::reload() {
-  return impl_->access ? impl_->access->reload() : caf::error{};
+  auto& me = *impl_;
+  if (!me.web)
+    return {};
+  // Each by itself: a mistake in the one is no reason to let the other grow old.
+  auto certificate = me.web->reload();
+  auto access = me.access->reload();
+  if (certificate && access)
+    return make_failure(ec::invalid_config, text_of(certificate) + "; " + text_of(access));
+  return certificate ? certificate : access;
 }
 
 bool server::stop() {

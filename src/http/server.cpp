@@ -70,8 +70,15 @@ uint64_t possible_connections(uint64_t wanted) {
 struct server::impl final : fan_out {
   impl(const http_config& http, const sse_config& sse, router routes, stats& counters,
        std::function<void(std::string_view)> log)
-      : parts{http, sse, std::move(routes), counters, std::move(log), std::make_unique<stream_gate>(sse)},
+      : parts{http, sse, std::move(routes), counters, std::move(log), std::make_unique<stream_gate>(sse), nullptr},
         limit(possible_connections(http.max_connections)) {
+    if (!http.tls_certificate.empty()) {
+      auto tls = tls_context::make(http.tls_certificate, http.tls_key);
+      if (!tls)
+        throw std::runtime_error(text_of(tls.error()));
+      parts.tls = std::move(*tls);
+      say_expiry();
+    }
     if (limit < http.max_connections)
       parts.say("Only " + std::to_string(limit) +
                 " connections fit into this process's limit of open files (ulimit -n)");
@@ -138,6 +145,10 @@ struct server::impl final : fan_out {
     });
   }
 
+  void say_expiry() {
+    parts.counters.tls_expires.set(static_cast<uint64_t>(std::max<int64_t>(parts.tls->expires(), 0)));
+  }
+
   void publish(live_block_ptr block) override {
     if (!block)
       return;
@@ -177,6 +188,15 @@ server::server(const http_config& http, const sse_config& sse, router routes, st
     : impl_(std::make_unique<impl>(http, sse, std::move(routes), counters, std::move(log))) {}
 
 server::~server() = default;
+
+caf::error server::reload() {
+  const auto& tls = impl_->parts.tls;
+  if (!tls)
+    return {};
+  auto error = tls->reload();
+  impl_->say_expiry();
+  return error;
+}
 
 uint16_t server::port() const noexcept {
   return impl_->port;

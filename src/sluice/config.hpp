@@ -49,6 +49,8 @@ struct http_config {
   milliseconds write_timeout{10000};     ///< A write must be taken by the client by then, or the connection is closed.
   bool insecure = false;                 ///< Listen beyond loopback without authentication.
   std::vector<std::string> cors_origins; ///< Pages that may read answers: "https://app.example", or "*".
+  std::string tls_certificate; ///< PEM file of the certificate and its chain; with it the port speaks TLS only.
+  std::string tls_key;         ///< PEM file of its private key.
 };
 
 /// `[auth]`: who may do what.

@@ -375,6 +375,11 @@ CAF_TEST(a cookie is not taken from the pages of others) {
   CAF_CHECK_EQUAL(status_of(access->identify(
                       asking({{"authorization", "Bearer static-token"}, {"origin", "https://evil.example"}}, "POST"))),
                   200);
+  // With TLS of our own, what came unencrypted is no page of ours.
+  cfg.http.tls_certificate = "certificate.pem";
+  access = make();
+  CAF_CHECK_EQUAL(status("https://sluice.example:3000"), 200);
+  CAF_CHECK_EQUAL(status("http://sluice.example:3000"), 403);
 }
 
 CAF_TEST(a ticket opens a GET once and keeps the user and the end of the token) {

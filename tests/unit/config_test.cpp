@@ -528,6 +528,16 @@ CAF_TEST(origins are written as browsers send them) {
     CAF_CHECK(contains(join(load({}, {"--http.corsOrigins", origin}).errors), "is not an origin"));
 }
 
+CAF_TEST(TLS needs a certificate and its key) {
+  CAF_CHECK_EQUAL(join(load({}, {"--http.tlsCertificate", "c.pem", "--http.tlsKey", "k.pem"}).errors), "");
+  auto without_key = join(load({{"SLUICE_HTTP_TLS_CERTIFICATE", "c.pem"}}, {}).errors);
+  CAF_CHECK(contains(without_key, "http.tlsKey"));
+  CAF_CHECK(contains(without_key, "is empty, but http.tlsCertificate is set"));
+  auto without_certificate = join(load({{"SLUICE_HTTP_TLS_KEY", "k.pem"}}, {}).errors);
+  CAF_CHECK(contains(without_certificate, "http.tlsCertificate"));
+  CAF_CHECK(contains(without_certificate, "is empty, but http.tlsKey is set"));
+}
+
 CAF_TEST(SASL needs user and password unless properties bring another mechanism) {
   auto result = load({{"KAFKA_SECURITY_PROTOCOL", "SASL_SSL"}});
   CAF_CHECK_EQUAL(result.errors.size(), 2u);

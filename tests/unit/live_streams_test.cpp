@@ -1,4 +1,6 @@
-#define CAF_SUITE live_streams
+#ifndef CAF_SUITE // live_streams_tls_test.cpp runs all of this over TLS
+#  define CAF_SUITE live_streams
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -14,6 +16,7 @@
 
 #include "http/gzip.hpp"
 
+#include "certificate.hpp"
 #include "loopback.hpp"
 
 using namespace sluice;
@@ -22,8 +25,18 @@ using namespace std::chrono_literals;
 
 namespace {
 
+http_config served(http_config http = {}) {
+#ifdef SLUICE_OVER_TLS
+  static const test_folder folder;
+  static const key_and_certificate own{"localhost"};
+  http.tls_certificate = folder.write("certificate.pem", own.certificate);
+  http.tls_key = folder.write("key.pem", own.key);
+#endif
+  return http;
+}
+
 struct fixture {
-  explicit fixture(const sse_config& cfg = {}) : web(cfg) {}
+  explicit fixture(const sse_config& cfg = {}) : web(cfg, served()) {}
 
   /// A client with its stream, greeted.
   std::pair<std::unique_ptr<client>, event_stream_ptr> open(int receive_buffer = 0, const char* version = "HTTP/1.1") {
@@ -696,7 +709,7 @@ CAF_TEST(a client that does not close is hung up on) {
   sse_config sse;
   http_config http;
   http.write_timeout = 300ms;
-  stream_server web{sse, http};
+  stream_server web{sse, served(http)};
   client who{web.port()};
   who.upgrade("/socket");
   web.next()->finish(make_frame(encode_ws_close(1000)));
