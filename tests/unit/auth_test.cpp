@@ -484,6 +484,8 @@ CAF_TEST(only health and the description are open) {
   for (const auto& line : api.routes.list()) {
     auto method = line.substr(0, line.find(' '));
     auto path = line.substr(method.size() + 1);
+    if (path == "/")
+      continue; // the demo's page, which is not there without it
     auto is_open = path == "/livez" || path == "/readyz" || path == "/openapi.json";
     auto found = api.routes.find(method, path).found;
     auto status = found->stream ? api.open(asking({}), path) : api.ask(asking({}, method), path).status;
