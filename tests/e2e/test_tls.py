@@ -132,7 +132,7 @@ def test_a_client_that_does_not_trust_the_certificate_is_counted(serve, authorit
 
 
 def test_large_bodies_keep_alive_and_pipelines(serve):
-    server = serve(http={"maxBodyBytes": 20 * MIB})
+    server = serve(http={"maxBodyBytes": 6 * MIB})
     topic = unique("large")
     with server:
         for size in (1, 16383, 16384, 16385, 5 * MIB):  # around one record, and many of them
@@ -142,7 +142,7 @@ def test_large_bodies_keep_alive_and_pipelines(serve):
             assert got.status == 202, got
         got = server.post("/events", json.dumps([event(number, text="y" * 600) for number in range(5000)]))
         assert got.status == 202 and len(got.json()["results"]) == 5000
-    assert server.post("/events", b" " * (21 * MIB)).status == 413
+    assert server.post("/events", b" " * (10 * MIB)).status == 413
     two = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     answer = raw(server.port, two, tls=server.tls)
     assert answer.startswith(b"HTTP/1.1 200") and b"HTTP/1.1 404" in answer
