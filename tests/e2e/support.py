@@ -251,7 +251,8 @@ class SseClient:
         self.headers = {}
         while (line := self._file.readline()) not in (b"\r\n", b""):
             name, _, value = line.decode("latin-1").partition(":")
-            self.headers[name.lower()] = value.strip()
+            before = self.headers.get(name.lower())
+            self.headers[name.lower()] = f"{before}, {value.strip()}" if before else value.strip()
         if self.status != 200:
             self.close()
             return
