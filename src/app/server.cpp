@@ -127,6 +127,7 @@ struct server::impl {
   template <class Answer, class... Message>
   void ask_hub(std::function<void(caf::expected<Answer>)> answer, Message... message);
   void publish(std::vector<outgoing_record> records, std::function<void(caf::expected<std::vector<delivery>>)> answer);
+  void hand_over();
   void status(std::function<void(json)> answer);
   void readiness(std::function<void(std::string)> answer);
   json status_body(const cluster_view& cluster, const std::map<std::string, json>& aggregations) const;
@@ -153,6 +154,8 @@ struct server::impl {
   std::shared_ptr<http::authenticator> access;
   std::unique_ptr<http::server> web;
   revoked_clients revoked;
+  std::mutex gathered_mutex;
+  std::vector<publication> gathered; ///< What was published since the last turn's end, for the producer.
   caf::actor generating;
   std::optional<root_actor> top; ///< While running.
   // Below all that the actors use: they end first.
@@ -229,16 +232,22 @@ void server::impl::publish(std::vector<outgoing_record> records,
                                                     : "the server is starting; try again in a moment"));
     return;
   }
-  // One short-lived actor a request: it waits, with a deadline, so that no I/O thread does.
-  auto message = std::make_shared<const std::vector<outgoing_record>>(std::move(records));
-  system->spawn([this, message, answer = std::move(answer)](caf::event_based_actor* self) {
-    self->request(producer->get(), cfg.kafka.delivery_timeout + std::chrono::seconds{5}, outgoing_ptr{message})
-        .then([answer](const deliveries& results) { answer(*results); },
-              [answer](const caf::error& error) {
-                auto known = code_of(error) != ec::no_error;
-                answer(known ? error : make_failure(ec::kafka_unreachable, "the producer is being restarted"));
-              });
-  });
+  {
+    std::lock_guard guard{gathered_mutex};
+    gathered.emplace_back(std::move(records), std::move(answer));
+    if (gathered.size() > 1)
+      return;
+  }
+  http::at_turn_end([this] { hand_over(); });
+}
+
+void server::impl::hand_over() {
+  auto all = std::make_shared<std::vector<publication>>();
+  {
+    std::lock_guard guard{gathered_mutex};
+    all->swap(gathered);
+  }
+  caf::anon_send(producer->get(), publications{std::move(all)});
 }
 
 json server::impl::status_body(const cluster_view& cluster, const std::map<std::string, json>& aggregations) const {

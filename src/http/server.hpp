@@ -92,6 +92,10 @@ private:
   std::vector<route> routes_;
 };
 
+/// Does `work` on the calling I/O thread, once that has seen to all that has come in; at once, where the caller is
+/// none.
+void at_turn_end(const std::function<void()>& work);
+
 /// Listens and serves on its own I/O threads from construction until `stop`.
 class server {
 public:

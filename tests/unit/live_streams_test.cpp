@@ -578,6 +578,28 @@ CAF_TEST(a check adds headers to the head of the stream or answers instead) {
   CAF_CHECK(no.head().starts_with("HTTP/1.1 403 "));
 }
 
+CAF_TEST(what is left for the end of a turn is done after the handler and before the next turn) {
+  http_config http;
+  http.port = 0;
+  stats counters;
+  http::router routes;
+  std::string seen; // by the one I/O thread
+  routes.add("GET", "/turn", [&seen](const http::request&, const http::responder& respond) {
+    http::at_turn_end([&seen, respond] {
+      seen += "end.";
+      respond({200, "text/plain", seen, {}});
+    });
+    seen += "handler ";
+  });
+  http::server web{http, {}, std::move(routes), counters};
+  client who{web.port()};
+  who.get("/turn");
+  who.read_until("handler end.");
+  who.get("/turn");
+  who.read_until("handler end.handler end.");
+  CAF_CHECK(who.head().starts_with("HTTP/1.1 200 "));
+}
+
 CAF_TEST(a handshake makes a connection a WebSocket) {
   fixture f;
   client who{f.web.port()};
