@@ -61,7 +61,7 @@ caf::result<deliveries> kafka_producer_state::accept(const outgoing_ptr& records
   if (auto error = refusal(records->size()))
     return error;
   auto promise = self->make_response_promise<deliveries>();
-  waiting.emplace_back(request{promise, records});
+  gather(request{promise, records});
   hand_over_when_due();
   return promise;
 }
@@ -71,9 +71,15 @@ void kafka_producer_state::accept(const publications& all) {
     if (auto error = refusal(one.records.size()))
       one.answer(std::move(error));
     else
-      waiting.emplace_back(std::move(one));
+      gather(std::move(one));
   }
   hand_over_when_due();
+}
+
+void kafka_producer_state::gather(asker from) {
+  if (waiting.empty())
+    waiting_since = self->clock().now();
+  waiting.push_back(std::move(from));
 }
 
 // librdkafka has one batch of a partition on its way at a time and keeps a core busy while a second one is due. So what
@@ -82,8 +88,6 @@ void kafka_producer_state::hand_over_when_due() {
   if (waiting.empty())
     return;
   auto now = self->clock().now();
-  if (waiting_since == clock::time_point{})
-    waiting_since = now;
   auto due = now;
   if (in_flight > 0)
     due = waiting_since + patience;
@@ -100,7 +104,6 @@ void kafka_producer_state::hand_over_when_due() {
 void kafka_producer_state::hand_over() {
   auto all = std::exchange(waiting, {});
   handed_over = self->clock().now();
-  waiting_since = {};
   last_batch = all.size();
   for (auto& one : all)
     write(std::move(one));

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <memory>
 #include <unordered_map>
 #include <variant>
@@ -35,6 +34,7 @@ struct kafka_producer_state {
   void accept(const publications& all);
   /// Why these are not taken.
   caf::error refusal(size_t records) const;
+  void gather(asker from);
   /// Hands over what waits, unless it is better to gather a little more.
   void hand_over_when_due();
   void hand_over();
@@ -49,8 +49,8 @@ struct kafka_producer_state {
   self_pointer self;
   std::shared_ptr<record_sink> sink;
   stats* counters = nullptr;
-  std::vector<asker> waiting; ///< Gathered while others are on their way.
-  clock::time_point waiting_since;
+  std::vector<asker> waiting;      ///< Gathered while others are on their way.
+  clock::time_point waiting_since; ///< The first of them.
   std::unordered_map<uint64_t, job> jobs;
   uint64_t next_id = 0;
   size_t in_flight = 0; ///< Records without an outcome.
