@@ -958,7 +958,7 @@ CAF_TEST(gzip is only for those who accept it) {
 
 CAF_TEST(packed blocks stand alone whatever their size) {
   http::gzip_packer packer;
-  for (size_t size : {1, 10, 1000, 100000, 5000000}) {
+  for (size_t size : std::initializer_list<size_t>{1, 10, 1000, 100000, 5000000}) {
     http::gzip_sum sum, other;
     auto first = noise(size, 1), second = noise(size, 2);
     packer.pack(noise(2 * size, 3)); // which the others need not know

@@ -271,6 +271,8 @@ public:
     return (opcode == 1 ? "text " : opcode == 9 ? "ping " : opcode == 10 ? "pong " : "? ") + payload;
   }
 
+  /// In the server's certificate; with TLS only.
+  std::string peer_name() const { return tls_->peer_name(); }
   /// The connection did not end as if it were cut. Always so without TLS.
   bool ended_well() const { return !tls_ || tls_->farewell; }
 

@@ -35,16 +35,7 @@ bool holds(const std::string& text, std::string_view part) {
 
 /// Whose certificate the server at `port` shows.
 std::string name_at(uint16_t port) {
-  auto fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_port = htons(port);
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ::connect(fd, reinterpret_cast<sockaddr*>(&at), sizeof at);
-  tls_side side{fd};
-  auto out = side.peer_name();
-  ::close(fd);
-  return out;
+  return client{port}.peer_name();
 }
 
 } // namespace
