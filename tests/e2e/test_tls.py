@@ -340,7 +340,7 @@ def test_a_websocket_talks_and_is_told_the_end(serve):
 
 
 def test_a_slow_client_is_disconnected_and_resumes(serve):
-    server = serve(sse={"maxQueueBytes": 100_000})
+    server = serve(sse={"maxQueueBytes": 1_000_000})
     with channel(server, "big") as quick:
         slow = connect(server.port, tls=server.tls)
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
