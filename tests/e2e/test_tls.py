@@ -348,6 +348,7 @@ def test_a_slow_client_is_disconnected_and_resumes(serve):
         eventually("both there", lambda: server.client_count() == 2)
         for number in range(200):
             broadcast(server, "big", {"n": number, "pad": "z" * 50_000})
+            quick.wait("it", lambda one: one.name == "message", timeout=30, count=number + 1)
         eventually("cut off", lambda: server.metric("sluice_sse_clients_slow_total") == 1)
         got = quick.wait("all", lambda one: one.name == "message", timeout=30, count=200)
         assert [one.json()["n"] for one in got] == list(range(200))
