@@ -99,7 +99,7 @@ class SluiceConan(ConanFile):
             "core": ["caf::caf_core"],
             "actors": ["core", "simdjson::simdjson"],
             "kafka": ["core", "librdkafka::rdkafka"],
-            "http": ["core", "openssl::crypto", "restinio::restinio", "fmt::fmt", "nlohmann_json::nlohmann_json"],
+            "http": ["core", "openssl::ssl", "restinio::restinio", "fmt::fmt", "nlohmann_json::nlohmann_json", "zlib::zlib"],
             "settings": ["core", "spdlog::spdlog", "nlohmann_json::nlohmann_json"],
             "sluice": ["core", "actors", "kafka", "http", "prometheus-cpp::prometheus-cpp-core"],
             "program": ["sluice", "settings"],

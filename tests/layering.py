@@ -26,7 +26,7 @@ LIBRARIES = {
     "spdlog": {"app"}, "prometheus": {"app"}, "CLI": {"app"}, "toml.hpp": {"app"}, "fmt": {"app"},
 }
 # Headers the build makes, and their rooms.
-GENERATED = {"openapi.hpp": "app"}
+GENERATED = {"embedded.hpp": "app"}
 SYSTEM = re.compile(r"[a-z_0-9]+|(sys|netinet|arpa|linux)/\w+\.h|(unistd|fcntl|poll|signal|pthread|netdb|errno|time)\.h")
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:<([^>]+)>|"([^"]+)")')
 

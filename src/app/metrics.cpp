@@ -88,6 +88,7 @@ std::string render_metrics(const stats& c) {
                                    prometheus::MetricType::Counter,
                                    {}};
   add_value(refused, "reason", "streams", c.streams_refused_full);
+  add_value(refused, "reason", "user", c.streams_refused_user);
   add_value(refused, "reason", "address", c.streams_refused_address);
   add_value(refused, "reason", "rate", c.streams_refused_rate);
   all.push_back(std::move(refused));
@@ -104,6 +105,9 @@ std::string render_metrics(const stats& c) {
   total("sluice_http_malformed_total", "Connections closed over what is not HTTP, too large or too slow.",
         c.http_malformed);
   gauge("sluice_http_connections", "Open connections.", c.http_connections);
+  total("sluice_http_tls_failed_total", "Connections whose TLS handshake failed.", c.tls_failed);
+  gauge("sluice_http_tls_certificate_expires_seconds",
+        "When the certificate ends, in seconds since 1970; 0 without TLS.", c.tls_expires);
   total("sluice_restarts_total", "Restarts of crashed roles.", c.restarts);
   return prometheus::TextSerializer{}.Serialize(all);
 }

@@ -70,6 +70,7 @@ std::vector<option> table() {
 
     {.key = "http.host", .field = SLUICE_FIELD(http.host), .help = "Address to listen on. Beyond loopback it needs authentication (token or `[auth]`) or http.insecure.", .flag = "--host"},
     {.key = "http.port", .field = SLUICE_FIELD(http.port), .help = "Port to listen on; 0 = any free one.", .env = {"PORT"}, .flag = "--port", .max = 65535},
+    {.key = "http.sharePort", .field = SLUICE_FIELD(http.share_port), .help = "Let several servers on this machine listen on one port; the kernel hands connections out among them (SO_REUSEPORT)."},
     {.key = "http.threads", .field = SLUICE_FIELD(http.threads), .help = "I/O threads, each with its own event loop.", .min = 1, .max = 256},
     {.key = "http.maxBodyBytes", .field = SLUICE_FIELD(http.max_body_bytes), .help = "Bytes of a request's body, at most; beyond it 413.", .min = 1, .max = gib},
     {.key = "http.maxHeaderBytes", .field = SLUICE_FIELD(http.max_header_bytes), .help = "Bytes of a request's line and headers together, at most; beyond it 431.", .min = 256, .max = 1048576},
@@ -79,6 +80,8 @@ std::vector<option> table() {
     {.key = "http.writeTimeout", .field = SLUICE_FIELD(http.write_timeout), .help = "A client must take what is written to it by then; else its connection is closed.", .min = 1, .max = hour},
     {.key = "http.insecure", .field = SLUICE_FIELD(http.insecure), .help = "Listen beyond loopback although nobody has to authenticate.", .flag = "--insecure"},
     {.key = "http.corsOrigins", .field = SLUICE_FIELD(http.cors_origins), .help = "Origins whose pages may read the answers and use cookies, such as `https://app.example`; `*` = all, but without cookies."},
+    {.key = "http.tlsCertificate", .field = SLUICE_FIELD(http.tls_certificate), .help = "PEM file of the server's certificate, followed by those between it and the CA. With it and http.tlsKey the port speaks HTTPS only. Read again on SIGHUP."},
+    {.key = "http.tlsKey", .field = SLUICE_FIELD(http.tls_key), .help = "PEM file of that certificate's private key, without a passphrase. Read again on SIGHUP."},
 
     {.key = "auth.mode", .field = SLUICE_FIELD(auth.mode), .help = "Which credentials are asked for. `token`: static ones; `jwt`: static ones and JSON Web Tokens; `none`: none; `auto`: `jwt` where a key is set, else `token` where a token is, else `none`.",
      .choices = {"auto", "none", "token", "jwt"}},
@@ -99,6 +102,7 @@ std::vector<option> table() {
     {.key = "sse.maxQueueBytes", .field = SLUICE_FIELD(sse.max_queue_bytes), .help = "Bytes waiting for one client, at most; beyond it the client is ended and may resume.", .min = 1024, .max = gib},
     {.key = "sse.compression", .field = SLUICE_FIELD(sse.compression), .help = "gzip for clients that accept it: a fraction of the bytes, for more CPU time and latency."},
     {.key = "sse.maxStreams", .field = SLUICE_FIELD(sse.max_streams), .help = "Open streams, at most; beyond it clients are told to come back in 10 to 30 s. 0 = as many as connections.", .max = 1000000},
+    {.key = "sse.maxStreamsPerUser", .field = SLUICE_FIELD(sse.max_streams_per_user), .help = "Open streams of one user, as the credentials name them, at most; beyond it as above. 0 = any number.", .max = 1000000},
     {.key = "sse.maxStreamsPerAddress", .field = SLUICE_FIELD(sse.max_streams_per_address), .help = "Open streams of one client address (IPv6: network of 64 bits), at most; beyond it as above. 0 = any number; leave it there behind a proxy.", .max = 1000000},
     {.key = "sse.maxOpensPerSecond", .field = SLUICE_FIELD(sse.max_opens_per_second), .help = "Streams that one client address may open in a second; beyond it as above. 0 = any number; leave it there behind a proxy.", .max = 1000000},
     {.key = "sse.topics", .field = SLUICE_FIELD(sse.topics), .help = "Topics shown on `GET /events` besides the aggregations' own."},

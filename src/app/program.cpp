@@ -44,7 +44,7 @@ void print_welcome(const config& cfg, const server& running) {
   auto host = cfg.http.host == "0.0.0.0" || cfg.http.host == "::" ? std::string{"localhost"} : cfg.http.host;
   if (host.find(':') != std::string::npos)
     host = "[" + host + "]";
-  auto url = "http://" + host + ":" + std::to_string(running.port());
+  auto url = (cfg.http.tls_certificate.empty() ? "http://" : "https://") + host + ":" + std::to_string(running.port());
   auto auth = mode_of(cfg) == auth_mode::none ? std::string{}
               : cfg.token.empty()             ? std::string{" -H \"Authorization: Bearer $TOKEN\""}
                                               : std::string{" -H \"Authorization: Bearer $SLUICE_TOKEN\""};
@@ -53,7 +53,8 @@ void print_welcome(const config& cfg, const server& running) {
             << (cfg.embedded_broker ? " (embedded broker, in memory: for demonstrations and development)" : "")
             << "\n\n"
             << "Try:\n"
-            << "  curl -N" << auth << " " << url << "/events\n"
+            << (cfg.demo.enabled ? "  open " + url + " in a browser\n" : "") << "  curl -N" << auth << " " << url
+            << "/events\n"
             << "  curl" << auth << " -H 'Content-Type: application/json' -d '{\"payload\":{\"times\":42}}' " << url
             << "/events\n"
             << std::endl;
@@ -70,10 +71,11 @@ void end_after(std::chrono::milliseconds grace_period) {
 
 void reload(server& running) {
   if (auto error = running.reload())
-    log(log_level::error, "server", "keys and tokens were not read again, the former ones hold",
+    log(log_level::error, "server",
+        "not all keys, tokens and certificates were read again; where not, the former ones hold",
         {{"reason", text_of(error)}});
   else
-    log(log_level::info, "server", "keys and tokens were read again");
+    log(log_level::info, "server", "keys, tokens and certificates were read again");
 }
 
 int serve(const loaded& settings, const std::function<void(server&)>& prepare) {

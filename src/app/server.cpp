@@ -23,13 +23,13 @@
 
 #include "aggregator.hpp"
 #include "dead_letter.hpp"
+#include "embedded.hpp"
 #include "generator.hpp"
 #include "kafka_admin.hpp"
 #include "kafka_consumer.hpp"
 #include "kafka_producer.hpp"
 #include "live_channels.hpp"
 #include "metrics.hpp"
-#include "openapi.hpp"
 #include "processor_supervisor.hpp"
 #include "processor_worker.hpp"
 #include "role.hpp"
@@ -146,6 +146,7 @@ struct server::impl {
   template <class Answer, class... Message>
   void ask_hub(std::function<void(caf::expected<Answer>)> answer, Message... message);
   void publish(std::vector<outgoing_record> records, std::function<void(caf::expected<std::vector<delivery>>)> answer);
+  void hand_over();
   void status(std::function<void(json)> answer);
   void readiness(std::function<void(std::string)> answer);
   json status_body(const cluster_view& cluster, const std::map<std::string, json>& aggregations) const;
@@ -176,6 +177,8 @@ struct server::impl {
   std::shared_ptr<http::authenticator> access;
   std::unique_ptr<http::server> web;
   revoked_clients revoked;
+  std::mutex gathered_mutex;
+  std::vector<publication> gathered; ///< What was published since the last turn's end, for the producer.
   caf::actor generating;
   std::optional<root_actor> top; ///< While running.
   // Below all that the actors use: they end first.
@@ -210,6 +213,8 @@ http::api server::impl::make_api() {
   api.node = cfg.node;
   api.max_channels = cfg.sse.max_channels;
   api.openapi = openapi_json;
+  if (cfg.demo.enabled)
+    api.demo_page = demo_page_html;
   api.access = access;
   return api;
 }
@@ -252,16 +257,22 @@ void server::impl::publish(std::vector<outgoing_record> records,
                                                     : "the server is starting; try again in a moment"));
     return;
   }
-  // One short-lived actor a request: it waits, with a deadline, so that no I/O thread does.
-  auto message = std::make_shared<const std::vector<outgoing_record>>(std::move(records));
-  system->spawn([this, message, answer = std::move(answer)](caf::event_based_actor* self) {
-    self->request(producer->get(), cfg.kafka.delivery_timeout + std::chrono::seconds{5}, outgoing_ptr{message})
-        .then([answer](const deliveries& results) { answer(*results); },
-              [answer](const caf::error& error) {
-                auto known = code_of(error) != ec::no_error;
-                answer(known ? error : make_failure(ec::kafka_unreachable, "the producer is being restarted"));
-              });
-  });
+  {
+    std::lock_guard guard{gathered_mutex};
+    gathered.emplace_back(std::move(records), std::move(answer));
+    if (gathered.size() > 1)
+      return;
+  }
+  http::at_turn_end([this] { hand_over(); });
+}
+
+void server::impl::hand_over() {
+  auto all = std::make_shared<std::vector<publication>>();
+  {
+    std::lock_guard guard{gathered_mutex};
+    all->swap(gathered);
+  }
+  caf::anon_send(producer->get(), publications{std::move(all)});
 }
 
 json server::impl::status_body(const cluster_view& cluster, const std::map<std::string, json>& aggregations) const {
@@ -576,7 +587,15 @@ void server::on_failure(std::function<void(std::string)> failed) {
 }
 
 caf::error server::reload() {
-  return impl_->access ? impl_->access->reload() : caf::error{};
+  auto& me = *impl_;
+  if (!me.web)
+    return {};
+  // Each by itself: a mistake in the one is no reason to let the other grow old.
+  auto certificate = me.web->reload();
+  auto access = me.access->reload();
+  if (certificate && access)
+    return make_failure(ec::invalid_config, text_of(certificate) + "; " + text_of(access));
+  return certificate ? certificate : access;
 }
 
 bool server::stop() {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <fstream>
 #include <iterator>
 #include <optional>
 #include <utility>
@@ -11,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "http/crypto.hpp"
+#include "http/key_files.hpp"
 
 namespace sluice::http {
 
@@ -18,33 +18,15 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t max_file_bytes = 4194304;
-
-caf::error wrong(const std::string& option, const std::string& text) {
-  return make_failure(ec::invalid_config, option + ": " + text);
-}
-
-caf::expected<std::string> read_file(const std::string& option, const std::string& path) {
-  std::ifstream in{path, std::ios::binary};
-  std::string text(max_file_bytes + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!in.is_open() || in.bad())
-    return wrong(option, "\"" + path + "\" cannot be read; is it there, and may this user read it?");
-  text.resize(static_cast<size_t>(in.gcount()));
-  if (text.size() > max_file_bytes)
-    return wrong(option, "\"" + path + "\" is larger than 4 MiB");
-  return text;
-}
-
 /// What `parse` makes of a file. Its error gets the option's and the file's name.
 template <class Parse>
 auto read_file_as(const std::string& option, const std::string& path, Parse parse) -> decltype(parse(std::string{})) {
-  auto text = read_file(option, path);
+  auto text = read_key_file(option, path);
   if (!text)
     return text.error();
   auto out = parse(*text);
   if (!out)
-    return wrong(option, "\"" + path + "\": " + text_of(out.error()));
+    return wrong_option(option, "\"" + path + "\": " + text_of(out.error()));
   return out;
 }
 
@@ -172,9 +154,9 @@ response forbidden(std::string_view what, std::string_view name, std::string_vie
 }
 
 authenticator::authenticator(const config& cfg, wall_clock now)
-    : mode_(mode_of(cfg)), static_token_(cfg.token), cfg_(cfg.auth), rules_(rules_of(cfg.auth)),
-      cors_(cfg.http.cors_origins), now_(std::move(now)), tickets_(cfg.auth.ticket_lifetime.count()),
-      known_(std::make_shared<known>()) {}
+    : mode_(mode_of(cfg)), over_tls_(!cfg.http.tls_certificate.empty()), static_token_(cfg.token), cfg_(cfg.auth),
+      rules_(rules_of(cfg.auth)), cors_(cfg.http.cors_origins), now_(std::move(now)),
+      tickets_(cfg.auth.ticket_lifetime.count()), known_(std::make_shared<known>()) {}
 
 caf::expected<std::shared_ptr<authenticator>> authenticator::make(const config& cfg, wall_clock now) {
   std::shared_ptr<authenticator> made{new authenticator{cfg, std::move(now)}};
@@ -201,7 +183,7 @@ caf::expected<authenticator::known> authenticator::read() const {
   if (!cfg_.jwt_secret.empty()) {
     auto key = key_of_secret(cfg_.jwt_secret);
     if (!key)
-      return wrong("auth.jwtSecret", text_of(key.error()));
+      return wrong_option("auth.jwtSecret", text_of(key.error()));
     out.keys.push_back(std::move(*key));
   }
   if (!cfg_.jwt_key_file.empty()) {
@@ -253,7 +235,7 @@ std::variant<identity, response> authenticator::identify(const request& req) {
   if (auto token = cookie_of(req.header("cookie"), cfg_.cookie)) {
     // Browsers send cookies along whatever page asks, so that page has to be a trusted one.
     auto origin = req.header("origin");
-    if (!origin.empty() && !is_same_origin(req) && !cors_.trusts(origin))
+    if (!origin.empty() && !is_same_origin(req, over_tls_) && !cors_.trusts(origin))
       return problem(403,
                      "pages of " + std::string{origin} +
                          " may not use this server's cookie; list that origin in http.corsOrigins if they should",

@@ -55,6 +55,7 @@ private:
   std::variant<identity, response> identify_token(std::string_view token, std::string_view field) const;
 
   const auth_mode mode_;
+  const bool over_tls_;
   const std::string static_token_;
   const auth_config cfg_;
   const jwt_rules rules_;

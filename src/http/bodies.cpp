@@ -23,6 +23,10 @@ std::string media_type(const request& req) {
   return type;
 }
 
+bool is_json(std::string_view type) {
+  return type.empty() || type == "application/json" || type.ends_with("+json");
+}
+
 // Parsers recurse or keep a stack; the depth is bounded before they see the text.
 bool too_deep(std::string_view text) {
   int depth = 0;
@@ -116,7 +120,7 @@ void take_lines(json_body& body, std::string_view text) {
 
 nlohmann::json read_json(const request& req, std::optional<response>& wrong) {
   auto type = media_type(req);
-  if (!type.empty() && type != "application/json" && !type.ends_with("+json")) {
+  if (!is_json(type)) {
     wrong = wrong_body(415, "send the body with Content-Type: application/json, not " + type, "Content-Type");
     return {};
   }
@@ -135,6 +139,13 @@ json_body read_documents(const request& req) {
     take_lines(body, req.body);
     if (!body.wrong && body.documents.empty())
       body.wrong = wrong_body(400, "the body is empty; send one JSON object a line", "body");
+    return body;
+  }
+  // One event alone is what most bodies are. It goes on as it came, so it need only be valid, not be read.
+  if (auto first = req.body.find_first_not_of(" \t\r\n"); first != std::string::npos && req.body[first] == '{' &&
+                                                          is_json(type) && !too_deep(req.body) &&
+                                                          nlohmann::json::accept(req.body)) {
+    body.documents.push_back(req.body);
     return body;
   }
   auto document = read_json(req, body.wrong);

@@ -119,6 +119,11 @@ void restinio_connections::start(std::shared_ptr<socket_guard> guard) {
   auto remote = guard->socket.remote_endpoint(ec);
   if (ec)
     return; // gone already
+  if (parts_.tls) {
+    guard->tls = parts_.tls->open(guard->socket.native_handle());
+    if (!guard->tls)
+      return; // memory is short
+  }
   guard->begin_service();
   factory_->create_new_connection(guarded_socket{std::move(guard)}, remote, monitor{nullptr})->init();
 }
@@ -284,7 +289,7 @@ void restinio_connections::open_stream(const router::match& match, request asked
     home_.box->post([this, what, bytes = head(true)] { write(what, bytes, false); });
     return;
   }
-  auto [pass, why_not] = parts_.gate->admit(asked.remote);
+  auto [pass, why_not] = parts_.gate->admit(asked.remote, asked.who.user);
   if (!pass) {
     answer(what, turn_away(why_not, is_socket, std::move(verdict.headers)));
     return;
@@ -294,7 +299,7 @@ void restinio_connections::open_stream(const router::match& match, request asked
   auto handle = std::exchange(what->connection, nullptr);
   auto guard = dynamic_cast<connection&>(*handle).move_upgrade_internals().m_socket.take();
   auto chunked = !is_socket && !guard->speaks_http_1_0();
-  stream_opening how{{match.found->protocol, chunked, gzip}, head(chunked), std::move(pass)};
+  stream_opening how{{match.found->protocol, chunked, gzip}, head(chunked), std::move(pass), std::move(guard->tls)};
   home_.streams.open(std::move(guard->socket), std::move(guard->slot), std::move(how),
                      [&](event_stream_ptr opened) { match.found->stream(std::move(asked), std::move(opened)); });
 }
@@ -303,6 +308,7 @@ void restinio_connections::open_stream(const router::match& match, request asked
 response restinio_connections::turn_away(stream_gate::refusal why, bool is_socket, header_list headers) {
   auto& counters = parts_.counters;
   auto& refused = why == stream_gate::refusal::streams   ? counters.streams_refused_full
+                  : why == stream_gate::refusal::user    ? counters.streams_refused_user
                   : why == stream_gate::refusal::address ? counters.streams_refused_address
                                                          : counters.streams_refused_rate;
   refused.add();

@@ -34,10 +34,13 @@ header_list cors_policy::headers_for(const request& req, const std::string& meth
   return out;
 }
 
-bool is_same_origin(const request& req) {
+bool is_same_origin(const request& req, bool over_tls) {
   auto origin = req.header("origin");
   auto scheme = origin.find("://"); // http or https: behind a proxy only the browser knows
   auto host = req.header("host");
+  // A page that came unencrypted may have been written by anyone on its way.
+  if (over_tls && !origin.starts_with("https://"))
+    return false;
   auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
   return scheme != std::string_view::npos && !host.empty() &&
          std::equal(host.begin(), host.end(), origin.begin() + static_cast<std::ptrdiff_t>(scheme) + 3, origin.end(),

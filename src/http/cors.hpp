@@ -24,7 +24,8 @@ private:
   bool any_ = false;
 };
 
-/// Whether `req` comes from a page of this very server: its Origin is that of the Host header.
-bool is_same_origin(const request& req);
+/// Whether `req` comes from a page of this very server: its Origin is that of the Host header. `over_tls`: of this
+/// server's own, so that the page was encrypted too.
+bool is_same_origin(const request& req, bool over_tls);
 
 } // namespace sluice::http

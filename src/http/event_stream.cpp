@@ -58,6 +58,7 @@ void stream_shard::open(asio::ip::tcp::socket socket, connection_slot slot, stre
   auto opened =
       std::make_shared<stream>(next_id.fetch_add(1), box_, *this, std::move(socket), std::move(slot), how.format);
   opened->pass_ = std::move(how.pass);
+  opened->tls_ = std::move(how.tls);
   opened->append_own(how.head);
   if (how.format.gzip)
     put_chunk(*opened, gzip_header());

@@ -40,6 +40,7 @@ struct stream_opening {
   wire_format format;
   std::string head; ///< Of the response.
   stream_pass pass;
+  std::unique_ptr<tls_session> tls; ///< Null: the connection is not encrypted.
 };
 
 /// All event streams of one I/O thread. Streams that get the same bytes share a lane. Events go into the log of each

@@ -105,10 +105,35 @@ void guard_context::close_connections() {
 
 void socket_guard::end_service() {
   served_ = false;
+  hang_up();
+}
+
+void socket_guard::hang_up() {
+  if (tls)
+    tls->end();
+  tls = nullptr;
   asio::error_code ignored;
   socket.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
   socket.close(ignored);
   slot = {};
+}
+
+void socket_guard::say(std::string_view bytes) {
+  if (tls) {
+    iovec part{const_cast<char*>(bytes.data()), bytes.size()}; // only read
+    tls->write(&part, 1);
+  } else {
+    ::send(socket.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+}
+
+void socket_guard::tls_has_failed() {
+  if (!tls->is_established())
+    context_->counters.tls_failed.add();
+  if (tls->hears_plain_text()) {
+    tls = nullptr;
+    refuse(400, "This port speaks HTTPS only. Use a URL that begins with https://.");
+  }
 }
 
 asio::error_code socket_guard::has_read(std::string_view bytes) {
@@ -175,10 +200,7 @@ void socket_guard::close() {
     // Nothing has failed and yet RESTinio closes: its time limit for the request has passed.
     refuse(408, "The request was not complete in time. Send it faster, or raise http.headerTimeoutMs.");
   } else {
-    asio::error_code ignored;
-    socket.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
-    socket.close(ignored);
-    slot = {};
+    hang_up();
   }
 }
 
@@ -188,6 +210,9 @@ void socket_guard::refuse(int status, std::string_view detail) {
   asio::error_code ec;
   socket.cancel(ec);
   say(context_->render_refusal(status, detail));
+  if (tls)
+    tls->end();
+  tls = nullptr;
   socket.shutdown(asio::ip::tcp::socket::shutdown_send, ec);
   auto room = !ec && context_->lingerers.size() < max_lingerers;
   auto rest = std::make_shared<lingerer>(std::move(socket), std::move(slot));

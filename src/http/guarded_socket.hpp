@@ -3,6 +3,9 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -15,7 +18,9 @@
 #include <asio/buffer.hpp>
 #include <asio/error.hpp>
 #include <asio/ip/tcp.hpp>
+#include <asio/post.hpp>
 
+#include "http/tls.hpp"
 #include "sluice/stats.hpp"
 
 namespace sluice::http {
@@ -77,7 +82,7 @@ public:
 
   /// From now on the guard lives on its I/O thread.
   void begin_service() { served_ = context_->served.insert(this).second; }
-  /// Closes the socket without a word, and forgets the context.
+  /// Closes the socket without an answer, and forgets the context.
   void end_service();
   /// Takes note of bytes read. Returns the error RESTinio shall see instead, when the request was refused here.
   asio::error_code has_read(std::string_view bytes);
@@ -92,8 +97,8 @@ public:
   template <class Handler>
   void async_read_some(asio::mutable_buffer into, Handler&& handler, std::shared_ptr<socket_guard> self) {
     reading_ = true;
-    socket.async_read_some(into, [self = std::move(self), into,
-                                  handler = std::forward<Handler>(handler)](asio::error_code ec, size_t n) mutable {
+    auto done = [self = std::move(self), into, handler = std::forward<Handler>(handler)](asio::error_code ec,
+                                                                                         size_t n) mutable {
       auto* outer = std::exchange(self->context_->current, self.get());
       self->reading_ = false;
       if (!ec)
@@ -102,29 +107,97 @@ public:
       handler(ec, n);
       self->parsing_ = false;
       self->context_->current = outer;
-    });
+    };
+    if (tls) [[unlikely]]
+      read_tls_soon(into, std::move(done));
+    else
+      socket.async_read_some(into, std::move(done));
   }
 
   template <class Buffers, class Handler>
   void async_write_some(const Buffers& buffers, Handler&& handler, std::shared_ptr<socket_guard> self) {
-    socket.async_write_some(buffers, [self = std::move(self),
-                                      handler = std::forward<Handler>(handler)](asio::error_code ec, size_t n) mutable {
+    auto done = [self = std::move(self), handler = std::forward<Handler>(handler)](asio::error_code ec,
+                                                                                   size_t n) mutable {
       auto* outer = std::exchange(self->context_->current, self.get());
       handler(ec, n);
       self->context_->current = outer;
-    });
+    };
+    if (tls) [[unlikely]]
+      write_tls(buffers, std::move(done));
+    else
+      socket.async_write_some(buffers, std::move(done));
   }
 
   asio::ip::tcp::socket socket;
   connection_slot slot;
+  std::unique_ptr<tls_session> tls; ///< Null: the connection is not encrypted.
 
 private:
+  using wait_for = asio::ip::tcp::socket;
+
+  // In all of these `done` keeps the guard alive. Whoever closes the socket lets go of `tls`, which has its number.
+
+  template <class Done>
+  void read_tls_soon(asio::mutable_buffer into, Done done) {
+    auto read = [this, into, done = std::move(done)](asio::error_code ec) mutable {
+      read_tls(ec, into, std::move(done));
+    };
+    if (tls->has_unread())
+      asio::post(socket.get_executor(), [read = std::move(read)]() mutable { read({}); });
+    else
+      socket.async_wait(tls->flush() ? wait_for::wait_read : wait_for::wait_write, std::move(read));
+  }
+
+  template <class Done>
+  void read_tls(asio::error_code ec, asio::mutable_buffer into, Done done) {
+    if (!ec && !tls)
+      ec = asio::error::operation_aborted;
+    ssize_t n = ec ? 0 : tls->read(into.data(), into.size());
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+      read_tls_soon(into, std::move(done));
+      return;
+    }
+    if (n < 0 && errno == EPROTO)
+      tls_has_failed();
+    if (!ec && n <= 0)
+      ec = asio::error::eof;
+    done(ec, static_cast<size_t>(std::max<ssize_t>(n, 0)));
+  }
+
+  template <class Buffers, class Done>
+  void write_tls(const Buffers& buffers, Done done) {
+    std::array<iovec, 16> parts;
+    size_t used = 0;
+    for (auto at = asio::buffer_sequence_begin(buffers); at != asio::buffer_sequence_end(buffers); ++at)
+      if (asio::const_buffer one{*at}; used < parts.size() && one.size() > 0)
+        parts[used++] = {const_cast<void*>(one.data()), one.size()}; // only read
+    auto n = tls->write(parts.data(), used);
+    asio::error_code ec;
+    if (n < 0)
+      ec = asio::error::broken_pipe;
+    asio::post(socket.get_executor(), [this, ec, n = static_cast<size_t>(std::max<ssize_t>(n, 0)),
+                                       done = std::move(done)]() mutable { end_write(ec, n, std::move(done)); });
+  }
+
+  /// Nothing is written before the kernel has it: RESTinio may close then.
+  template <class Done>
+  void end_write(asio::error_code ec, size_t n, Done done) {
+    if (!ec && tls && !tls->flush())
+      socket.async_wait(wait_for::wait_write, [this, n, done = std::move(done)](asio::error_code failed) mutable {
+        end_write(failed, n, std::move(done));
+      });
+    else
+      done(ec, n);
+  }
+
+  /// Answers who speaks plain HTTP here.
+  void tls_has_failed();
   void head_complete(std::string_view head);
   void refuse(int status, std::string_view detail);
   /// Says a few bytes without waiting; they fit into the empty send buffer, or the client is not listening anyway.
-  void say(std::string_view bytes) {
-    ::send(socket.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
+  void say(std::string_view bytes);
+  /// Closes the socket after a farewell.
+  void hang_up();
 
   guard_context* context_;
   std::string head_; ///< Of the request that is coming in; empty once it is complete.

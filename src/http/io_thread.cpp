@@ -16,6 +16,12 @@ io_thread* io_thread::current() {
   return current_thread;
 }
 
+void at_turn_end(const std::function<void()>& work) {
+  // What a turn of the event loop found is done before what its handlers post.
+  if (current_thread == nullptr || !current_thread->box->post(work))
+    work();
+}
+
 io_thread::io_thread(const server_parts& parts)
     : parts(parts), box(std::make_shared<mailbox>(io, [this] { streams.settle(); })),
       guards(parts.counters, parts.http.max_header_bytes, parts.http.max_body_bytes),

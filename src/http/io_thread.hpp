@@ -41,6 +41,7 @@ struct server_parts {
   stats& counters;
   std::function<void(std::string_view)> log;
   std::unique_ptr<stream_gate> gate;
+  std::unique_ptr<tls_context> tls; ///< Null: plain HTTP.
   void say(std::string_view text) const {
     if (log)
       log(text);

@@ -18,10 +18,11 @@ using nlohmann::json;
 constexpr size_t max_client_bytes = 128;
 constexpr size_t max_event_bytes = 200;
 
-/// The header wins: native EventSource sends it when it comes back, whatever its URL says.
+/// The header wins: native EventSource sends it when it comes back, whatever its URL says. Of several the last counts,
+/// for clients that add theirs to what they were given; a cursor has no comma.
 std::string cursor_of(const request& req) {
   if (auto header = req.header("last-event-id"); !header.empty())
-    return std::string{header};
+    return std::string{header.substr(header.find_last_of(", ") + 1)};
   for (const auto* name : {"lastEventId", "last_event_id", "Last-Event-ID"})
     if (auto text = parameter(req, name); !text.empty())
       return text;

@@ -1,10 +1,13 @@
 #include "routes.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "sluice/config_check.hpp"
+#include "sluice/json_text.hpp"
 #include "sluice/log.hpp"
 
 namespace sluice::http {
@@ -25,6 +28,41 @@ json result_of(const delivery& one) {
     result["detail"] = one.reason;
   }
   return result;
+}
+
+void append_members(std::string& out, const char* before, const delivery& one, const std::string& event_id) {
+  out += before;
+  append_string(out, event_id);
+  out += ",\"offset\":";
+  out += std::to_string(one.offset);
+  out += ",\"ok\":true,\"partition\":";
+  out += std::to_string(one.partition);
+}
+
+/// What most requests are answered; written by hand because they are many.
+std::string all_acknowledged(const std::vector<delivery>& all, const std::vector<std::string>& event_ids, bool many) {
+  std::string out;
+  out.reserve(128 + all.size() * 160);
+  out += "{\"accepted\":";
+  out += std::to_string(all.size());
+  if (many)
+    out += ",\"ok\":true";
+  else
+    append_members(out, ",\"eventId\":", all.front(), event_ids.front());
+  out += ",\"results\":[";
+  for (size_t i = 0; i < all.size(); ++i) {
+    append_members(out, i == 0 ? "{\"eventId\":" : ",{\"eventId\":", all[i], event_ids[i]);
+    out += ",\"topic\":";
+    append_string(out, all[i].topic);
+    out += '}';
+  }
+  out += ']';
+  if (!many) {
+    out += ",\"topic\":";
+    append_string(out, all.front().topic);
+  }
+  out += '}';
+  return out;
 }
 
 /// One `{key?, value, headers?, partition?}`; `where` is its JSON pointer, for errors.
@@ -111,7 +149,7 @@ void send(const api& with, const request& req, bool batch, const responder& resp
       record.headers.push_back(std::move(header));
     records.push_back(std::move(record));
   }
-  publish_and_answer(with, std::move(records), ids, 200, batch, respond);
+  publish_and_answer(with, std::move(records), std::move(ids), 200, batch, respond);
 }
 
 } // namespace
@@ -120,22 +158,27 @@ response ok(int status, const json& body) {
   return {status, "application/json", body.dump(-1, ' ', false, json::error_handler_t::replace), {}};
 }
 
-void publish_and_answer(const api& with, std::vector<outgoing_record> records,
-                        const std::vector<std::string>& event_ids, int all_well, bool many, const responder& respond) {
-  with.publish(std::move(records), [=](caf::expected<std::vector<delivery>> outcome) {
+void publish_and_answer(const api& with, std::vector<outgoing_record> records, std::vector<std::string> event_ids,
+                        int all_well, bool many, responder respond) {
+  with.publish(std::move(records), [event_ids = std::move(event_ids), all_well, many,
+                                    respond = std::move(respond)](const caf::expected<std::vector<delivery>>& outcome) {
     if (!outcome) {
       respond(failure(code_of(outcome.error()), text_of(outcome.error())));
       return;
     }
+    auto failed =
+        std::count_if(outcome->begin(), outcome->end(), [](const auto& x) { return x.error != ec::no_error; });
+    if (failed == 0) {
+      respond({all_well, "application/json", all_acknowledged(*outcome, event_ids, many), {}});
+      return;
+    }
     json results = json::array();
-    size_t failed = 0;
     for (size_t i = 0; i < outcome->size(); ++i) {
-      const auto& one = (*outcome)[i];
-      failed += one.error == ec::no_error ? 0 : 1;
-      results.push_back(result_of(one));
+      results.push_back(result_of((*outcome)[i]));
       results.back()["eventId"] = event_ids[i];
     }
-    if (failed == outcome->size()) { // nothing was written: one error for all
+    auto written = static_cast<std::ptrdiff_t>(outcome->size()) - failed;
+    if (written == 0) { // one error for all
       const auto& first = outcome->front();
       auto answer = failure(first.error, first.reason);
       auto body = json::parse(answer.body);
@@ -145,13 +188,7 @@ void publish_and_answer(const api& with, std::vector<outgoing_record> records,
       respond(std::move(answer));
       return;
     }
-    json body{{"ok", failed == 0}, {"accepted", outcome->size() - failed}};
-    if (failed > 0)
-      body["failed"] = failed;
-    if (!many)
-      body.update(results.front());
-    body["results"] = std::move(results);
-    respond(ok(failed == 0 ? all_well : 207, body));
+    respond(ok(207, {{"ok", false}, {"accepted", written}, {"failed", failed}, {"results", std::move(results)}}));
   });
 }
 
@@ -233,7 +270,7 @@ void add_event_routes(router& routes, const api& with) {
                  record.headers = tracing_headers(req, ids.back());
                  records.push_back(std::move(record));
                }
-               publish_and_answer(with, std::move(records), ids, 202, body.many, respond);
+               publish_and_answer(with, std::move(records), std::move(ids), 202, body.many, respond);
              }));
 }
 
@@ -264,6 +301,17 @@ void add_health_routes(router& routes, const api& with) {
              }));
   routes.add("GET", "/openapi.json", [with](const request&, const responder& respond) {
     respond({200, "application/json", with.openapi, {}});
+  });
+  routes.add("GET", "/", [with](const request&, const responder& respond) {
+    if (with.demo_page.empty())
+      respond(problem(404, "There is no page here without --demo. /openapi.json lists what there is."));
+    else
+      respond({200,
+               "text/html; charset=utf-8",
+               with.demo_page,
+               {{"Content-Security-Policy", "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; "
+                                            "style-src 'unsafe-inline'; frame-ancestors 'none'"},
+                {"Cache-Control", "no-cache"}}});
   });
 }
 

@@ -44,6 +44,7 @@ struct api {
   std::string node;
   uint32_t max_channels = 100;           ///< Of one client.
   std::string openapi;                   ///< JSON.
+  std::string demo_page;                 ///< HTML, in demo mode; else empty.
   std::shared_ptr<authenticator> access; ///< Asked on all routes but health. Never null once requests come.
 };
 
@@ -67,8 +68,8 @@ handler authorized(const api& with, handler next, std::string role = {});
 response ok(int status, const nlohmann::json& body);
 /// Publishes and answers: `all_well` when every record was acknowledged; 207 with each one's outcome when some were
 /// not; the error itself when there was only one or none got through.
-void publish_and_answer(const api& with, std::vector<outgoing_record> records,
-                        const std::vector<std::string>& event_ids, int all_well, bool many, const responder& respond);
+void publish_and_answer(const api& with, std::vector<outgoing_record> records, std::vector<std::string> event_ids,
+                        int all_well, bool many, responder respond);
 
 /// An error of the rest of sluice as its HTTP answer, e.g. `queue_full` as 503 with Retry-After.
 response failure(ec code, const std::string& reason);

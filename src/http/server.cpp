@@ -1,6 +1,7 @@
 #include "http/server.hpp"
 
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <atomic>
@@ -69,15 +70,22 @@ uint64_t possible_connections(uint64_t wanted) {
 struct server::impl final : fan_out {
   impl(const http_config& http, const sse_config& sse, router routes, stats& counters,
        std::function<void(std::string_view)> log)
-      : parts{http, sse, std::move(routes), counters, std::move(log), std::make_unique<stream_gate>(sse)},
+      : parts{http, sse, std::move(routes), counters, std::move(log), std::make_unique<stream_gate>(sse), nullptr},
         limit(possible_connections(http.max_connections)) {
+    if (!http.tls_certificate.empty()) {
+      auto tls = tls_context::make(http.tls_certificate, http.tls_key);
+      if (!tls)
+        throw std::runtime_error(text_of(tls.error()));
+      parts.tls = std::move(*tls);
+      say_expiry();
+    }
     if (limit < http.max_connections)
       parts.say("Only " + std::to_string(limit) +
                 " connections fit into this process's limit of open files (ulimit -n)");
     for (uint32_t i = 0; i < std::max(1u, http.threads); ++i)
       threads.push_back(std::make_unique<io_thread>(parts));
     // One acceptor hands connections out in turn: every thread gets the same share of the streams, the limit is exact,
-    // and a taken port is noticed, which SO_REUSEPORT would hide.
+    // and a taken port is noticed, which SO_REUSEPORT for each thread would hide.
     acceptor = std::make_unique<tcp::acceptor>(threads.front()->io);
     listen();
     threads.front()->on_tick = [this] {
@@ -97,6 +105,8 @@ struct server::impl final : fan_out {
     acceptor->open(at.protocol(), ec);
     if (!ec)
       acceptor->set_option(tcp::acceptor::reuse_address(true), ec);
+    if (!ec && parts.http.share_port)
+      acceptor->set_option(asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>{true}, ec);
     if (!ec && at.address().is_v6())
       acceptor->set_option(asio::ip::v6_only(!at.address().to_v6().is_unspecified()), ec);
     if (!ec)
@@ -133,6 +143,10 @@ struct server::impl final : fan_out {
                                                 home.guards));
       accept_next();
     });
+  }
+
+  void say_expiry() {
+    parts.counters.tls_expires.set(static_cast<uint64_t>(std::max<int64_t>(parts.tls->expires(), 0)));
   }
 
   void publish(live_block_ptr block) override {
@@ -174,6 +188,15 @@ server::server(const http_config& http, const sse_config& sse, router routes, st
     : impl_(std::make_unique<impl>(http, sse, std::move(routes), counters, std::move(log))) {}
 
 server::~server() = default;
+
+caf::error server::reload() {
+  const auto& tls = impl_->parts.tls;
+  if (!tls)
+    return {};
+  auto error = tls->reload();
+  impl_->say_expiry();
+  return error;
+}
 
 uint16_t server::port() const noexcept {
   return impl_->port;

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include <caf/error.hpp>
+
 #include "sluice/config.hpp"
 #include "sluice/identity.hpp"
 #include "sluice/ports.hpp"
@@ -92,10 +94,14 @@ private:
   std::vector<route> routes_;
 };
 
+/// Does `work` on the calling I/O thread, once that has seen to all that has come in; at once, where the caller is
+/// none.
+void at_turn_end(const std::function<void()>& work);
+
 /// Listens and serves on its own I/O threads from construction until `stop`.
 class server {
 public:
-  /// Throws std::runtime_error with the address and the mend where the port cannot be had.
+  /// Throws std::runtime_error with the mend where the port cannot be had, or certificate or key are not usable.
   /// `counters` and everything `routes`' handlers use must outlive the server. `log` is told, from any I/O thread, of
   /// what the code around it did wrong: handlers that throw, headers that had to be dropped.
   server(const http_config& http, const sse_config& sse, router routes, stats& counters,
@@ -104,6 +110,9 @@ public:
   server(const server&) = delete;
   server& operator=(const server&) = delete;
 
+  /// Reads certificate and key again, for connections that come from now on. On an error (`invalid_config`), which says
+  /// what to do, the former ones hold. Any thread.
+  caf::error reload();
   uint16_t port() const noexcept; ///< The real one, where 0 was asked for.
   fan_out& live() noexcept;       ///< All streams of all I/O threads.
   /// Takes no further connections; open ones go on. Any thread.

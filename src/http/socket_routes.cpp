@@ -122,7 +122,7 @@ private:
 void add_socket_routes(router& routes, const api& with) {
   routes.add_socket(
       "/ws",
-      [with](const request& req, event_stream_ptr stream) {
+      [with](const request& req, const event_stream_ptr& stream) {
         auto wish = make_live_request(req, stream, split_channels(parameter(req, "channels")));
         auto talk = std::make_shared<conversation>(with, req.who, stream, wish.client);
         stream->on_message([talk](const std::string& text) { talk->take(text); }); // let go of with the stream

@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <exception>
 
+#include <asio/post.hpp>
+
 #include "http/wire.hpp"
 #include "sluice/ws_format.hpp"
 
@@ -31,7 +33,7 @@ std::string_view text_of_frame(const frame& block) {
 std::string gap_notice(stream_protocol protocol, uint64_t events) {
   auto number = std::to_string(events);
   if (protocol == stream_protocol::websocket)
-    return encode_ws_text(R"({"type":"gap","reason":"slow","dropped":)" + number + "}");
+    return encode_ws_text(R"({"type":"gap","data":{"reason":"slow","dropped":)" + number + "}}");
   return "event: gap\ndata: {\"reason\":\"slow\",\"dropped\":" + number + "}\n\n";
 }
 
@@ -273,6 +275,10 @@ void stream_shard::flush_soon(stream& who) {
 
 void stream_shard::flush(stream& who) {
   while (!who.closed_ && !who.waiting_) {
+    if (who.tls_ && !who.tls_->flush()) {
+      wait_writable(who);
+      return;
+    }
     std::array<iovec, 8> parts;
     size_t used = 0;
     if (who.own_waiting() > 0)
@@ -291,7 +297,9 @@ void stream_shard::flush(stream& who) {
     for (size_t i = 0; i < used; ++i)
       offered += parts[i].iov_len;
     ssize_t taken = 0;
-    if (used == 1) {
+    if (who.tls_) {
+      taken = who.tls_->write(parts.data(), used);
+    } else if (used == 1) {
       taken = ::send(who.socket_.native_handle(), parts[0].iov_base, parts[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
     } else {
       msghdr message{};
@@ -340,6 +348,8 @@ void stream_shard::caught_up(stream& who) {
   if (who.finishing_) {
     if (who.ws_ && !who.ws_->peer_closed)
       await_close(who);
+    else if (who.tls_ && !who.tls_->end())
+      wait_writable(who);
     else
       close(who, who.end_);
     return;
@@ -373,6 +383,13 @@ void stream_shard::wait_writable(stream& who) {
 }
 
 void stream_shard::watch(const stream_ptr& who) {
+  if (who->tls_ && who->tls_->has_unread()) {
+    asio::post(io_, [who] {
+      if (!who->closed_)
+        who->shard_->listen(who);
+    });
+    return;
+  }
   who->socket_.async_wait(asio::ip::tcp::socket::wait_read, [who](asio::error_code ec) {
     if (!ec && !who->closed_)
       who->shard_->listen(who);
@@ -381,7 +398,8 @@ void stream_shard::watch(const stream_ptr& who) {
 
 void stream_shard::listen(const stream_ptr& who) {
   std::array<char, 4096> scratch;
-  auto n = ::recv(who->socket_.native_handle(), scratch.data(), scratch.size(), MSG_DONTWAIT);
+  auto n = who->tls_ ? who->tls_->read(scratch.data(), scratch.size())
+                     : ::recv(who->socket_.native_handle(), scratch.data(), scratch.size(), MSG_DONTWAIT);
   auto failed = n < 0 && errno != EAGAIN && errno != EINTR;
   if (n == 0 || failed) {
     close(*who, who->ws_ && who->finishing_ ? who->end_ : stream_end::client_left);
@@ -418,6 +436,9 @@ void stream_shard::close(stream& who, stream_end why) {
   std::swap(streams_[who.index_], streams_.back());
   streams_.pop_back();
   asio::error_code ignored;
+  if (who.tls_ && why != stream_end::too_slow)
+    who.tls_->end();
+  who.tls_ = nullptr;
   if (why == stream_end::too_slow) {
     counters_.clients_slow.add();
     // A clean end would wait behind all that the client does not read.

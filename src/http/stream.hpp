@@ -112,6 +112,7 @@ private:
   const std::shared_ptr<mailbox> box_;
   stream_shard* const shard_; ///< Valid while the mailbox runs tasks and the stream is not closed.
   asio::ip::tcp::socket socket_;
+  std::unique_ptr<tls_session> tls_; ///< Null: the connection is not encrypted.
   connection_slot slot_;
   stream_pass pass_;
   std::function<void(stream_end)> on_closed_;

@@ -25,15 +25,19 @@ std::string client_of(std::string_view remote) {
 
 stream_pass::~stream_pass() {
   if (gate_ != nullptr)
-    gate_->leave(address_);
+    gate_->leave(address_, user_);
 }
 
-std::pair<stream_pass, stream_gate::refusal> stream_gate::admit(std::string_view remote, clock::time_point now) {
+std::pair<stream_pass, stream_gate::refusal> stream_gate::admit(std::string_view remote, std::string_view user,
+                                                                clock::time_point now) {
   auto by_address = max_an_address_ != 0 || opens_a_second_ != 0;
   auto address = by_address ? client_of(remote) : std::string{};
+  auto name = std::string{max_a_user_ != 0 ? user : std::string_view{}};
   std::lock_guard guard{mutex_};
   if (max_streams_ != 0 && streams_ >= max_streams_)
     return {stream_pass{}, refusal::streams};
+  if (auto mine = of_user_.find(name); mine != of_user_.end() && mine->second >= max_a_user_)
+    return {stream_pass{}, refusal::user};
   if (by_address) {
     if (visitors_.size() >= max_addresses && !visitors_.contains(address))
       forget_idle(now);
@@ -54,13 +58,17 @@ std::pair<stream_pass, stream_gate::refusal> stream_gate::admit(std::string_view
     }
     ++who.streams;
   }
+  if (!name.empty())
+    ++of_user_[name];
   ++streams_;
-  return {stream_pass{*this, std::move(address)}, refusal::none};
+  return {stream_pass{*this, std::move(address), std::move(name)}, refusal::none};
 }
 
-void stream_gate::leave(const std::string& address) {
+void stream_gate::leave(const std::string& address, const std::string& user) {
   std::lock_guard guard{mutex_};
   --streams_;
+  if (auto mine = of_user_.find(user); mine != of_user_.end() && --mine->second == 0)
+    of_user_.erase(mine);
   auto at = visitors_.find(address);
   if (at == visitors_.end())
     return;

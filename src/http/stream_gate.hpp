@@ -19,12 +19,15 @@ class stream_gate;
 class stream_pass {
 public:
   stream_pass() = default;
-  stream_pass(stream_gate& gate, std::string address) : gate_(&gate), address_(std::move(address)) {}
+  stream_pass(stream_gate& gate, std::string address, std::string user)
+      : gate_(&gate), address_(std::move(address)), user_(std::move(user)) {}
   stream_pass(stream_pass&& other) noexcept
-      : gate_(std::exchange(other.gate_, nullptr)), address_(std::move(other.address_)) {}
+      : gate_(std::exchange(other.gate_, nullptr)), address_(std::move(other.address_)), user_(std::move(other.user_)) {
+  }
   stream_pass& operator=(stream_pass&& other) noexcept {
     std::swap(gate_, other.gate_);
     address_.swap(other.address_);
+    user_.swap(other.user_);
     return *this;
   }
   ~stream_pass();
@@ -32,22 +35,23 @@ public:
 
 private:
   stream_gate* gate_ = nullptr;
-  std::string address_;
+  std::string address_, user_;
 };
 
-/// Counts the streams of all I/O threads, in all and by address. Any thread.
+/// Counts the streams of all I/O threads, in all, by user and by address. Any thread.
 class stream_gate {
 public:
   using clock = std::chrono::steady_clock;
-  enum class refusal : uint8_t { none, streams, address, rate };
+  enum class refusal : uint8_t { none, streams, user, address, rate };
 
   explicit stream_gate(const sse_config& cfg)
-      : max_streams_(cfg.max_streams), max_an_address_(cfg.max_streams_per_address),
-        opens_a_second_(cfg.max_opens_per_second) {}
+      : max_streams_(cfg.max_streams), max_a_user_(cfg.max_streams_per_user),
+        max_an_address_(cfg.max_streams_per_address), opens_a_second_(cfg.max_opens_per_second) {}
 
-  /// Lets a stream of a client at `remote`, an IP address, in, or says why not. Networks of IPv6 count as one address
-  /// each, for a client has a whole one.
-  std::pair<stream_pass, refusal> admit(std::string_view remote, clock::time_point now = clock::now());
+  /// Lets a stream of `user` ("" for nobody in particular) at `remote`, an IP address, in, or says why not. Networks of
+  /// IPv6 count as one address each, for a client has a whole one.
+  std::pair<stream_pass, refusal> admit(std::string_view remote, std::string_view user = {},
+                                        clock::time_point now = clock::now());
 
 private:
   friend class stream_pass;
@@ -58,13 +62,14 @@ private:
     clock::time_point since;
   };
 
-  void leave(const std::string& address);
+  void leave(const std::string& address, const std::string& user);
   double opens_of(const visitor& who, clock::time_point now) const;
   void forget_idle(clock::time_point now);
 
-  const uint32_t max_streams_, max_an_address_, opens_a_second_;
+  const uint32_t max_streams_, max_a_user_, max_an_address_, opens_a_second_;
   std::mutex mutex_;
   uint64_t streams_ = 0;
+  std::unordered_map<std::string, uint32_t> of_user_; ///< Those with streams only.
   std::unordered_map<std::string, visitor> visitors_;
   clock::time_point swept_;
 };

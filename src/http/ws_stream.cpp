@@ -107,8 +107,11 @@ void stream_shard::await_close(stream& who) {
   if (std::exchange(who.ws_->awaiting_close, true))
     return;
   closing_.emplace_back(clock::now() + cfg_.write_timeout, who.shared_from_this());
+  if (!who.ws_->failed)
+    return;
+  // Its frames mean nothing any more, only the end of its bytes does.
   asio::error_code ignored;
-  if (who.ws_->failed) // its frames mean nothing any more, only the end of its bytes does
+  if (!who.tls_ || who.tls_->end())
     who.socket_.shutdown(asio::socket_base::shutdown_send, ignored);
 }
 

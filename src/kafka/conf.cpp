@@ -163,7 +163,9 @@ property_list consumer_properties(const std::string& group) {
 property_list producer_properties(const kafka_config& cfg) {
   return {
       {"enable.idempotence", "true"},
-      {"linger.ms", "1"},
+      {"linger.ms", "0"}, // whoever sends gathers, see actors/kafka_producer.cpp
+      // Else a second request waits for the answer to the first.
+      {"socket.nagle.disable", "true"},
       {"partitioner", "murmur2_random"},
       {"message.timeout.ms", ms(cfg.delivery_timeout)},
       {"message.send.max.retries", std::to_string(cfg.retry_retries)},
@@ -179,7 +181,8 @@ property_list transactional_properties(const kafka_config& cfg, const std::strin
   auto result = producer_properties(cfg);
   result.insert(result.end(), {{"transactional.id", transactional_id},
                                {"transaction.timeout.ms", std::to_string(transaction_timeout_ms)},
-                               {"batch.num.messages", "10000"}});
+                               {"batch.num.messages", "10000"},
+                               {"linger.ms", "1"}}); // the last one counts
   return result;
 }
 

@@ -40,8 +40,13 @@ const std::string& embedded_broker::bootstrap() const noexcept {
 }
 
 std::map<std::string, std::string> embedded_broker::client_properties() {
-  // The mock cluster does not end a waiting fetch when something is produced.
-  return {{"session.timeout.ms", "4000"}, {"heartbeat.interval.ms", "500"}, {"fetch.wait.max.ms", "10"}};
+  return {{"session.timeout.ms", "4000"},
+          {"heartbeat.interval.ms", "500"},
+          // The mock cluster does not end a waiting fetch when something is produced.
+          {"fetch.wait.max.ms", "10"},
+          // Nor does it turn Nagle's algorithm off: a second answer would wait 40 ms for the kernel to acknowledge the
+          // first.
+          {"max.in.flight", "1"}};
 }
 
 } // namespace sluice::kafka

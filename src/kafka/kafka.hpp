@@ -52,7 +52,7 @@ public:
   embedded_broker& operator=(const embedded_broker&) = delete;
   const std::string& bootstrap() const noexcept; ///< "127.0.0.1:port"
   /// What a client needs for quick group joins and fetches here: session.timeout.ms=4000, heartbeat.interval.ms=500,
-  /// fetch.wait.max.ms=10.
+  /// fetch.wait.max.ms=10, max.in.flight=1.
   static std::map<std::string, std::string> client_properties();
 
 private:

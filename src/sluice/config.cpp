@@ -241,6 +241,10 @@ private:
       if (origin != "*" && !is_origin(origin))
         add("http.corsOrigins",
             quoted(origin) + " is not an origin as browsers send it, such as \"https://app.example\"; or use \"*\"");
+    if (http.tls_certificate.empty() && !http.tls_key.empty())
+      add("http.tlsCertificate", "is empty, but http.tlsKey is set; TLS needs both, plain HTTP neither");
+    if (http.tls_key.empty() && !http.tls_certificate.empty())
+      add("http.tlsKey", "is empty, but http.tlsCertificate is set; TLS needs both, plain HTTP neither");
   }
 
   void check_auth() {

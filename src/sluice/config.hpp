@@ -40,6 +40,7 @@ struct kafka_config {
 struct http_config {
   std::string host = "127.0.0.1";
   uint16_t port = 3000;
+  bool share_port = false;               ///< Other processes may listen on the same port (SO_REUSEPORT).
   uint32_t threads = 1;                  ///< I/O threads, each with its own event loop.
   uint32_t max_body_bytes = 1048576;     ///< Beyond it: 413.
   uint32_t max_header_bytes = 16384;     ///< Request line and headers together; beyond it: 431.
@@ -49,6 +50,8 @@ struct http_config {
   milliseconds write_timeout{10000};     ///< A write must be taken by the client by then, or the connection is closed.
   bool insecure = false;                 ///< Listen beyond loopback without authentication.
   std::vector<std::string> cors_origins; ///< Pages that may read answers: "https://app.example", or "*".
+  std::string tls_certificate; ///< PEM file of the certificate and its chain; with it the port speaks TLS only.
+  std::string tls_key;         ///< PEM file of its private key.
 };
 
 /// `[auth]`: who may do what.
@@ -81,6 +84,7 @@ struct sse_config {
   uint32_t max_queue_bytes = 1048576;   ///< Waiting for one client; beyond it the client is ended (and may resume).
   bool compression = false;             ///< gzip for clients that accept it.
   uint32_t max_streams = 0;             ///< Open streams; 0 = as many as connections.
+  uint32_t max_streams_per_user = 0;    ///< Open streams of one user, where there are users; 0 = any number.
   uint32_t max_streams_per_address = 0; ///< Open streams of one client address; 0 = any number.
   uint32_t max_opens_per_second = 0;    ///< Streams one client address may open a second; 0 = any number.
   std::vector<std::string> topics;      ///< Shown on GET /events besides the aggregations' sources and sinks.

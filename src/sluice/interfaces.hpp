@@ -9,6 +9,7 @@
 #include "sluice/caf.hpp"
 #include "sluice/error.hpp"
 #include "sluice/ports.hpp"
+#include "sluice/publication.hpp"
 #include "sluice/record.hpp"
 
 namespace sluice {
@@ -100,6 +101,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::context_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::processor_work_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::outgoing_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::deliveries)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::publications)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::transaction_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::failed_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::cluster_view_ptr)
@@ -118,6 +120,7 @@ CAF_ADD_TYPE_ID(sluice, (sluice::aggregation_views))
 CAF_ADD_TYPE_ID(sluice, (sluice::batch_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::outgoing_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::deliveries))
+CAF_ADD_TYPE_ID(sluice, (sluice::publications))
 CAF_ADD_TYPE_ID(sluice, (sluice::transaction_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::failed_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::cluster_view_ptr))
@@ -154,10 +157,14 @@ namespace sluice {
 
 /// The KAFKA PRODUCER: writes records and answers when the broker has acknowledged them, or with each one's error.
 using kafka_producer_actor = caf::typed_actor<caf::replies_to<outgoing_ptr>::with<deliveries>,
+                                              // The same for many who wait outside the actors; answers each by itself.
+                                              caf::reacts_to<publications>,
                                               // Stops taking records; answers once nothing is in flight.
                                               caf::replies_to<atom::drain>::with<atom::done>,
                                               // INTERNAL: the library has outcomes.
-                                              caf::reacts_to<atom::wake>>;
+                                              caf::reacts_to<atom::wake>,
+                                              // INTERNAL: what waits has waited long enough.
+                                              caf::reacts_to<atom::tick>>;
 
 /// The TRANSACTOR: writes summaries and the offsets they cover in one transaction, one after the other.
 using transactor_actor = caf::typed_actor<caf::replies_to<transaction_ptr>::with<atom::done>,

@@ -30,8 +30,8 @@ public:
   caf::error start();
   /// Called once, from any thread, when the root gives up on a role; the text says which and why. Set before `start`.
   void on_failure(std::function<void(std::string)> failed);
-  /// Reads the files of keys and tokens again. An error (`invalid_config`) names what is wrong; all stays as it was
-  /// then.
+  /// Reads the files of the certificate with its key, and those of keys and tokens, again. An error (`invalid_config`)
+  /// names what is wrong; that of the two stays as it was then.
   caf::error reload();
   /// The ordered stop: readiness fails, intake ends, offsets are committed, streams end cleanly. Blocks at most the
   /// grace period. Returns false where it was over before all was done.

@@ -62,6 +62,7 @@ struct stats {
   counter clients_total;
   counter clients_slow;            ///< Ended because their queue was full.
   counter streams_refused_full;    ///< Not opened because of `sse.maxStreams`.
+  counter streams_refused_user;    ///< ... of `sse.maxStreamsPerUser`.
   counter streams_refused_address; ///< ... of `sse.maxStreamsPerAddress`.
   counter streams_refused_rate;    ///< ... of `sse.maxOpensPerSecond`.
   counter frames;                  ///< Encoded, each once.
@@ -77,6 +78,8 @@ struct stats {
   counter http_errors;      ///< Answers of 400 and above.
   counter http_malformed;   ///< Connections closed over what is not HTTP, too large or too slow.
   counter http_connections; ///< Gauge.
+  counter tls_failed;       ///< Connections whose TLS handshake failed.
+  counter tls_expires;      ///< Gauge: when the certificate ends, in seconds since 1970; 0 = there is none.
   // root
   counter restarts;
 };

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Measures sluice beside its peers in one run and prints the medians as Markdown tables.
 
-    run.py [--only aggregate|sse|start|publish] [--events N] [--repeats R] [--out FILE] [--quick]
+    run.py [--only aggregate|sse|crowd|start|publish] [--events N] [--repeats R] [--out FILE] [--quick]
 
   aggregate  Kafka -> summaries, exactly once, beside a plain librdkafka + simdjson loop and a KafkaJS program;
              after each run the committed summaries must cover every event once
   sse        events to 1,000 and 10,000 clients, beside nchan and a bare epoll server
+  crowd      memory of 10,000 and 18,000 idle clients, 50,000 over three servers on one port, one stalled client among
+             50, publishing with 0 and 1 clients
   start      exec to the first 200 on /livez and /readyz; CPU and memory while idle
   publish    acknowledged POST /events at 64 connections, beside GET /livez
 
@@ -315,10 +317,10 @@ def show_aggregate(results):
 
 # -- live streams ------------------------------------------------------------------------------------------------------
 
-def gateway(folder, bootstrap=None):
+def gateway(folder, bootstrap=None, **more):
     """A server without aggregations: what is posted goes to Kafka, comes back and goes out to the clients."""
     kafka = {"kafka": {"brokers": bootstrap, "groupId": unique("bench"), "partitions": 1}} if bootstrap else {}
-    return Server(folder, {"node": unique("bench"), "sse": {"topics": ["events-topic"]}, "aggregations": [], **kafka},
+    return Server(folder, {"node": unique("bench"), "sse": {"topics": ["events-topic"]}, "aggregations": [], **kafka, **more},
                   args=[] if bootstrap else ["--embedded-broker"])
 
 
@@ -333,6 +335,8 @@ def bench_sse(broker, folder, given):
             url = f"http://127.0.0.1:{server.port}/events"
             measure(TOOLS, "quick", url, url, server.pid)  # warm-up: the first event opens connections to the broker
             ours.append((name, url, url, server.pid))
+        socket_url = ours[0][1].replace("http:", "ws:").replace("/events", "/ws?channels=events")
+        ours.insert(1, ("sluice, WebSocket", socket_url, *ours[0][2:]))
         say(f"sse: {', '.join(scenarios)}, about {len(scenarios) * given.repeats * 50} s")
         return compare(ours, scenarios, given.repeats, TOOLS)
 
@@ -356,6 +360,84 @@ def show_sse(results):
             goals.append((f"{scenario}, CPU a delivery, sluice : limit", "<=", 1.25,
                           ours["cpu_s_per_million"] / it["limit"]["cpu_s_per_million"], ".2f"))
             goals.append((f"{scenario}, p99, sluice : limit", "<=", 1, ours["p99_ms"] / it["limit"]["p99_ms"], ".2f"))
+    return goals
+
+
+# -- crowds ------------------------------------------------------------------------------------------------------------
+
+def hold(clients, workers, url, pids, seconds):
+    got = load(TOOLS, ["--url", url, "-n", clients, "--workers", workers, "--ramp", 8000, "--settle", seconds, "--duration",
+                       seconds, "--pid", ",".join(map(str, pids))])
+    if got["connected"] < clients:
+        say(f"{got['failed']} of {clients:,} clients were not connected {got['sample']}")
+    return {"clients": clients, "connected": got["connected"], "kib": got["server"]["pss_per_conn_b"] / 1024}
+
+
+def bench_crowd(broker, folder, given):
+    small = given.quick
+    results = {"idle": [], "stalled": [], "publish": []}
+    for count in (500,) if small else (10000, 18000):
+        with contextlib.ExitStack() as stack:  # a fresh server: memory once taken is not given back
+            server = gateway(folder, broker.bootstrap)
+            stack.callback(server.stop)
+            server.start()
+            say(f"crowd: {count:,} idle clients")
+            results["idle"].append(hold(count, 1, f"http://127.0.0.1:{server.port}/events", [server.pid], 0.5 if small else 3))
+    with contextlib.ExitStack() as stack:
+        port, nodes = free_port(), []
+        for _ in range(3):
+            server = gateway(folder / str(len(nodes)), broker.bootstrap, http={"port": port, "sharePort": True})
+            server.folder.mkdir()
+            stack.callback(server.stop)
+            nodes.append(server.start())
+        count = 1500 if small else 50000
+        say(f"crowd: {count:,} idle clients over three servers on one port")
+        results["nodes"] = hold(count, 3, f"http://127.0.0.1:{port}/events", [one.pid for one in nodes], 0.5 if small else 4)
+    with contextlib.ExitStack() as stack:
+        # Little memory of its own for recent events, so that what grows is the client's.
+        server = gateway(folder, broker.bootstrap, sse={"topics": ["events-topic"], "replayBytes": 1048576})
+        stack.callback(server.stop)
+        server.start()
+        url = f"http://127.0.0.1:{server.port}/events"
+        measure(TOOLS, "quick", url, url, server.pid)
+        run = ["--url", url, "--pub-url", url, "--pid", server.pid, "-n", 50, "--pad", 4000, "--rate", 500, "--duration",
+               1 if small else 8]
+        slow = ["--slow", 0.02, "--slow-rcvbuf", 4096, "--slow-read", 2]
+        for _ in range(given.repeats):
+            say("crowd: one stalled client among 50")
+            without = load(TOOLS, run)
+            before = server.memory_kib()
+            with_it = load(TOOLS, [*run, *slow])
+            results["stalled"].append({
+                "p99_ms": with_it["lat_us"]["p99"] / 1e3, "p99_without_ms": without["lat_us"]["p99"] / 1e3,
+                "ratio": with_it["lat_us"]["p99"] / without["lat_us"]["p99"],
+                "closed": with_it["slow"]["closed_by_server"], "grown_kib": server.memory_kib() - before})
+            for count in (0, 1):
+                got = load(TOOLS, ["--pub-url", url, "-n", count, "--url", url, "--pad", 150, "--pub-conns", 16, "--duration",
+                                   0.5 if small else 3, "--settle", 0.5])
+                results["publish"].append({f"per_s_{count}": got["pub"]["per_s"]})
+    return results
+
+
+def show_crowd(got):
+    table = [["figure", "value"]]
+    goals = []
+    for one in (*got["idle"], got["nodes"]):
+        nodes = " over three servers on one port" if one is got["nodes"] else ""
+        title = f"{one['clients']:,} idle clients{nodes}"
+        table.append([f"{title}: held, KiB each", f"{one['connected']:,}, {one['kib']:.1f}"])
+        goals += [(f"{title}, held", ">=", one["clients"], one["connected"], ",.0f"),
+                  (f"{title}, KiB each", "<=", 7, one["kib"], ".1f")]
+    stalled = got["stalled"]
+    table.append(["p99 of 49 clients, 4 kB events, 25,000/s: one more stalled, none, ms",
+                  f"{median(stalled, 'p99_ms'):.1f}, {median(stalled, 'p99_without_ms'):.1f}"])
+    table.append(["memory grown by the stalled one, KiB; closed by the server",
+                  f"{median(stalled, 'grown_kib'):.0f}; {median(stalled, 'closed'):.0f}"])
+    goals += [("one stalled client, others' p99 with : without", "<=", 1.25, median(stalled, "ratio"), ".2f"),
+              ("one stalled client, memory grown, KiB", "<=", 8192, median(stalled, "grown_kib"), ".0f")]
+    table.append(["POST/s at 16 connections with 0 clients, with 1",
+                  f"{median(got['publish'], 'per_s_0'):,.0f}, {median(got['publish'], 'per_s_1'):,.0f}"])
+    print("\n## Crowds\n\n" + markdown(table))
     return goals
 
 
@@ -450,7 +532,8 @@ def bench_publish(broker, folder, given):
         try:
             server.start()
             url = f"http://127.0.0.1:{server.port}"
-            load(TOOLS, [*options, "--pub-url", f"{url}/events"])  # warm-up; makes the topic
+            # Warm-up: makes the topic, and Java compiles the broker's code for this many small requests.
+            load(TOOLS, [*options, "--duration", 20 if bootstrap and not given.quick else 1, "--pub-url", f"{url}/events"])
             runs = results[name] = []
             for _ in range(given.repeats):
                 run = {}
@@ -462,8 +545,13 @@ def bench_publish(broker, folder, given):
                     run[f"{what}_p50_ms"] = got["pub"]["rtt_p50_us"] / 1e3
                     run[f"{what}_p99_ms"] = got["pub"]["rtt_p99_us"] / 1e3
                     run[f"{what}_cpu_us"] = got["server"]["cpu_s"] / max(got["pub"]["ok"], 1) * 1e6
+                if bootstrap:
+                    create_topic(broker, topic := unique("acknowledged"))
+                    got = tool("acknowledged", "--brokers", bootstrap, "--topic", topic, "--seconds", max(int(seconds), 1))
+                    run |= {"library_per_s": got["per_s"], "library_cpu_us": got["cpu_us"]}
                 runs.append(run)
-                say(f"publish, {name}: GET {run['get_per_s']:,.0f}/s, POST {run['post_per_s']:,.0f}/s")
+                say(f"publish, {name}: GET {run['get_per_s']:,.0f}/s, POST {run['post_per_s']:,.0f}/s, "
+                    f"librdkafka alone {shown(run.get('library_per_s'))}/s")
         finally:
             server.stop()
     return results
@@ -478,6 +566,9 @@ def show_publish(results):
             table.append([name, title, shown(median(runs, f"{what}_per_s")),
                           *(shown(median(runs, f"{what}_{key}"), ".1f") for key in ("p50_ms", "p99_ms", "cpu_us")),
                           shown(ratio if what == "post" else None, ".2f")])
+        if median(runs, "library_per_s"):
+            table.append([name, "none, librdkafka alone", shown(median(runs, "library_per_s")), "-", "-",
+                          shown(median(runs, "library_cpu_us"), ".1f"), "-"])
         goals.append((f"publish, {name}, POST : GET", ">=", 0.5, ratio, ".2f"))
     print("\n## Publishing at 64 connections\n\n" + markdown(table))
     return goals
@@ -508,7 +599,7 @@ def too_long(*_):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("aggregate", "sse", "start", "publish")
+    parts = ("aggregate", "sse", "crowd", "start", "publish")
     parser.add_argument("--only", choices=parts, action="append", help="may be given several times")
     parser.add_argument("--events", type=int, default=3000000, help="in each topic (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="default %(default)s")
@@ -519,7 +610,7 @@ def main():
         given.events, given.repeats = min(given.events, 100000), 1
     given.events = max(given.events // 1000, 1) * 1000  # whole windows only, so that none stays open
     given.kafkajs_seconds = 1 if given.quick else 12
-    for needed in (BINARY, *(TOOLS / name for name in ("fill", "inline_loop", "covered", "sse-load", "limit"))):
+    for needed in (BINARY, *(TOOLS / name for name in ("acknowledged", "fill", "inline_loop", "covered", "sse-load", "limit"))):
         if not needed.exists():
             parser.error(f"{needed} is not there; run ./dev bench, which builds it")
 
@@ -553,6 +644,9 @@ def main():
         if "sse" in only:
             results["sse"] = bench_sse(broker, folder, given)
             goals += show_sse(results["sse"])
+        if "crowd" in only:
+            results["crowd"] = bench_crowd(broker, folder, given)
+            goals += show_crowd(results["crowd"])
     show_goals(goals)
     return 0
 

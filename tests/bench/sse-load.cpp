@@ -92,6 +92,7 @@ struct Hist {
 struct Url {
   string host, path;
   int port = 80;
+  bool ws = false; // WebSocket: text frames instead of events
   sockaddr_in sa{};
 };
 struct Opt {
@@ -115,6 +116,10 @@ static Url parse_url(string_view s) {
   Url u;
   if (s.starts_with("http://"))
     s.remove_prefix(7);
+  else if (s.starts_with("ws://")) {
+    s.remove_prefix(5);
+    u.ws = true;
+  }
   size_t sl = s.find('/');
   string hp(s.substr(0, sl));
   u.path = sl == string_view::npos ? "/" : string(s.substr(sl));
@@ -265,7 +270,52 @@ struct Worker {
       d.remove_prefix(k + 1);
     }
   }
+  // A server's frames: no masks, no fragments. cpart: header, part: payload so far, left: payload to come.
+  bool frames(Conn& c, string_view d) { // false: closed, or malformed
+    while (!d.empty()) {
+      if (!c.cst) {
+        c.cpart += d[0];
+        d.remove_prefix(1);
+        auto at = [&c](size_t i) { return static_cast<unsigned char>(c.cpart[i]); };
+        if (c.cpart.size() < 2)
+          continue;
+        size_t more = at(1) == 126 ? 2 : at(1) == 127 ? 8 : 0;
+        if (c.cpart.size() < 2 + more)
+          continue;
+        c.left = more ? 0 : at(1);
+        for (size_t i = 0; i < more; i++)
+          c.left = c.left << 8 | at(2 + i);
+        if (c.left > 16u << 20 || !(at(0) & 0x80))
+          return false;
+        c.cst = 1;
+      }
+      size_t k = size_t(std::min<u64>(c.left, d.size()));
+      c.part.append(d.substr(0, k));
+      d.remove_prefix(k);
+      if (c.left -= k)
+        return true;
+      int op = c.cpart[0] & 15;
+      if (op == 8)
+        return false;
+      if (op == 9) { // pong, with a mask that changes nothing
+        string pong{char(0x8a), char(0x80 | c.part.size()), 0, 0, 0, 0};
+        pong += c.part;
+        if (send(c.fd, pong.data(), pong.size(), MSG_NOSIGNAL) < 0)
+          return false;
+      }
+      if (op == 1) {
+        line(c, "data: " + c.part);
+        line(c, {});
+      }
+      c.part.clear();
+      c.cpart.clear();
+      c.cst = 0;
+    }
+    return true;
+  }
   bool stream(Conn& c, string_view d) { // false: the body has ended or is malformed
+    if (O.url.ws)
+      return frames(c, d);
     if (!c.chunked) {
       sse(c, d);
       return true;
@@ -339,7 +389,8 @@ struct Worker {
       string h = all.substr(0, e + 2);
       for (auto& ch : h)
         ch = char(tolower(ch));
-      if (h.compare(0, 12, "http/1.1 200") && h.compare(0, 12, "http/1.0 200")) {
+      if (O.url.ws ? h.compare(0, 12, "http/1.1 101")
+                   : h.compare(0, 12, "http/1.1 200") && h.compare(0, 12, "http/1.0 200")) {
         if (!s.status_other++)
           snprintf(s.sample, sizeof s.sample, "%.100s", all.c_str());
         return drop(c, EPROTO);
@@ -402,7 +453,10 @@ struct Worker {
     for (int i = 0; i < slow_n; i++)
       cs[size_t(i64(i) * n / slow_n)].slow = true;
     req = "GET " + O.url.path + " HTTP/1.1\r\nHost: " + O.url.host + ":" + std::to_string(O.url.port) +
-          "\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n" + O.hdrs + "\r\n";
+          (O.url.ws ? "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                      "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                    : "\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n") +
+          O.hdrs + "\r\n";
     ep = epoll_create1(EPOLL_CLOEXEC);
     std::vector<epoll_event> evs(1024);
     u64 start = now_ns(), t_end = 0;
@@ -772,6 +826,7 @@ static string json_str(const string& s) {
 
 static const char* HELP =
     "sse-load --url http://127.0.0.1:PORT/PATH [options]     (one JSON object on stdout)\n"
+    "   ws://… instead of http://…: WebSocket; each text message is an event\n"
     " subscribers: -n N  --workers K (processes)  --ramp PER_S  --srcs M (source addresses 127.0.1.1..M; default "
     "N/20000+1, 0 none)\n"
     "   -H 'Name: value'  --last-event-id ID  --rcvbuf B  --connect-timeout S\n"

@@ -12,6 +12,7 @@ import queue
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -111,15 +112,32 @@ class Answer:
         return f"{self.status} {self.body[:500]!r}"
 
 
+def connect(port, timeout=10, tls=None):
+    """A socket; with `tls`, an SSLContext, one that insists on a clean end of TLS too."""
+    peer = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    if tls is None:
+        return peer
+    try:
+        return tls.wrap_socket(peer, server_hostname="localhost", suppress_ragged_eofs=False)
+    except OSError:
+        peer.close()
+        raise
+
+
 class Client:
     """HTTP requests to one port, a new connection each; or one for all of them inside `with`."""
 
-    def __init__(self, port, token=None, timeout=20):
-        self.port, self.token, self.timeout = port, token, timeout
+    def __init__(self, port, token=None, timeout=20, tls=None):
+        self.port, self.token, self.timeout, self.tls = port, token, timeout, tls
         self._kept = None
 
+    def _connection(self):
+        if self.tls:
+            return http.client.HTTPSConnection("localhost", self.port, timeout=self.timeout, context=self.tls)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout)
+
     def __enter__(self):
-        self._kept = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout)
+        self._kept = self._connection()
         return self
 
     def __exit__(self, *_):
@@ -135,7 +153,7 @@ class Client:
             body = body.encode()
         if self.token:
             headers.setdefault("Authorization", f"Bearer {self.token}")
-        connection = self._kept or http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout)
+        connection = self._kept or self._connection()
         try:
             connection.request(method, path, body, headers)
             got = connection.getresponse()
@@ -169,9 +187,9 @@ class Client:
         return sum(found)
 
 
-def raw(port, data, timeout=10, half_close=False):
+def raw(port, data, timeout=10, half_close=False, tls=None):
     """Sends bytes as they are and returns all bytes that come back until the server closes or falls silent."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as peer:
+    with connect(port, timeout, tls) as peer:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             peer.sendall(data)
             if half_close:
@@ -214,7 +232,7 @@ class SseError(Exception):
 class SseClient:
     """Reads a stream of server-sent events and insists on its form: chunked HTTP/1.1, known fields, whole events."""
 
-    def __init__(self, port, path="/events", headers=None, timeout=10):
+    def __init__(self, port, path="/events", headers=None, timeout=10, tls=None):
         self.events, self.comments = [], []
         self.retry = self.error = None
         self.last_id = None  # as a browser would send it back: of id-only blocks too
@@ -222,7 +240,7 @@ class SseClient:
         self.ended = threading.Event()
         self._news = threading.Condition()
         self._seen = 0
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self._socket = connect(port, timeout, tls)
         asked = {"Host": f"127.0.0.1:{port}", "Accept": "text/event-stream", "Cache-Control": "no-cache",
                  **(headers or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in asked.items())
@@ -233,7 +251,8 @@ class SseClient:
         self.headers = {}
         while (line := self._file.readline()) not in (b"\r\n", b""):
             name, _, value = line.decode("latin-1").partition(":")
-            self.headers[name.lower()] = value.strip()
+            before = self.headers.get(name.lower())
+            self.headers[name.lower()] = f"{before}, {value.strip()}" if before else value.strip()
         if self.status != 200:
             self.close()
             return
@@ -345,9 +364,9 @@ class SseClient:
 class WebSocket:
     """A strict little client of RFC 6455: text messages as JSON, pings answered, the close code kept."""
 
-    def __init__(self, port, path="/ws", headers=None, timeout=10):
+    def __init__(self, port, path="/ws", headers=None, timeout=10, tls=None):
         self.messages, self.pings, self.code, self.reason = [], 0, None, ""
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self._socket = connect(port, timeout, tls)
         key = base64.b64encode(os.urandom(16)).decode()
         asked = {"Host": f"127.0.0.1:{port}", "Connection": "Upgrade", "Upgrade": "websocket",
                  "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key, **(headers or {})}
@@ -424,11 +443,11 @@ class WebSocket:
 class Server(Client):
     """One `sluice serve` process, or one of a program that has all that `sluice` has."""
 
-    def __init__(self, folder, config, args=(), environment=None, token=None, binary=BINARY):
+    def __init__(self, folder, config, args=(), environment=None, token=None, tls=None, binary=BINARY):
         self.binary = binary
         self.config = json.loads(json.dumps(config))  # our own copy
         http_part = self.config.setdefault("http", {})
-        super().__init__(http_part.setdefault("port", free_port()), token)
+        super().__init__(http_part.setdefault("port", free_port()), token, tls=tls)
         self.folder, self.args, self.environment = folder, list(args), environment or {}
         self.process = None
         self.log_path = folder / f"sluice-{self.port}.log"
@@ -470,7 +489,7 @@ class Server(Client):
 
     def events(self, **more):
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return SseClient(self.port, headers={**headers, **more.pop("headers", {})}, **more)
+        return SseClient(self.port, headers={**headers, **more.pop("headers", {})}, tls=self.tls, **more)
 
     def terminate(self):
         """SIGTERM; returns the exit code and the seconds it took."""

@@ -66,9 +66,9 @@ class KeyPair:
 
 @pytest.fixture
 def serve(sluice):
-    """A server with an embedded broker and these settings of [auth] (and [http])."""
-    def start(auth=None, http=None, environment=None):
-        config = {"log": {"level": "debug"}, **({"auth": auth} if auth else {}), **({"http": http} if http else {})}
+    """A server with an embedded broker and these settings of [auth] (and other sections)."""
+    def start(auth=None, environment=None, **more):
+        config = {"log": {"level": "debug"}, **({"auth": auth} if auth else {}), **more}
         return sluice(config, args=["--embedded-broker"], environment=environment)
     return start
 
@@ -219,6 +219,17 @@ def test_a_ticket_opens_one_stream(serve):
     assert SseClient(server.port, path=f"/events?ticket={hs256(claims())}").status == 401  # no tokens in URLs
     Client(server.port).request("POST", "/auth/ticket").problem(401)
     assert ticket not in server.log()
+
+
+def test_a_user_has_so_many_streams_and_no_more(serve):
+    server = serve(environment={"SLUICE_AUTH_JWT_SECRET": SECRET}, sse={"maxStreamsPerUser": 2})
+    def open_as(user):
+        return SseClient(server.port, headers={"Authorization": f"Bearer {hs256(claims(user))}"})
+    with open_as("ann"), open_as("ann"), open_as("bob") as other:
+        other.wait("the snapshot", lambda one: one.name == "snapshot")
+        third = as_user(server, hs256(claims("ann"))).get("/events")
+        assert third.status == 200 and third.headers["content-type"] == "text/event-stream"
+        assert int(third.body.decode().removeprefix("retry: ")) >= 10000
 
 
 def test_a_cookie_is_taken_from_ones_own_pages_only(serve):

@@ -108,6 +108,7 @@ CAF_TEST(every default is within its own range) {
   for (const auto& opt : options()) {
     config cfg;
     cfg.channels.emplace_back();
+    cfg.processors.emplace_back();
     auto text = to_toml(opt, cfg, 0);
     if (text.starts_with('"'))
       text = text.substr(1, text.size() - 2);
@@ -526,6 +527,16 @@ CAF_TEST(origins are written as browsers send them) {
   for (auto* origin :
        {"app.example", "https://app.example/", "https://App.example", "https://", "null", "https://*.example"})
     CAF_CHECK(contains(join(load({}, {"--http.corsOrigins", origin}).errors), "is not an origin"));
+}
+
+CAF_TEST(TLS needs a certificate and its key) {
+  CAF_CHECK_EQUAL(join(load({}, {"--http.tlsCertificate", "c.pem", "--http.tlsKey", "k.pem"}).errors), "");
+  auto without_key = join(load({{"SLUICE_HTTP_TLS_CERTIFICATE", "c.pem"}}, {}).errors);
+  CAF_CHECK(contains(without_key, "http.tlsKey"));
+  CAF_CHECK(contains(without_key, "is empty, but http.tlsCertificate is set"));
+  auto without_certificate = join(load({{"SLUICE_HTTP_TLS_KEY", "k.pem"}}, {}).errors);
+  CAF_CHECK(contains(without_certificate, "http.tlsCertificate"));
+  CAF_CHECK(contains(without_certificate, "is empty, but http.tlsKey is set"));
 }
 
 CAF_TEST(SASL needs user and password unless properties bring another mechanism) {

@@ -6,6 +6,7 @@
 #include "kafka_producer.hpp"
 
 #include <deque>
+#include <stdexcept>
 
 #include "fixture.hpp"
 
@@ -22,7 +23,11 @@ struct sink_fake : record_sink {
     sent.push_back({tag, record});
     return {};
   }
-  std::vector<outcome> poll() override { return std::exchange(outcomes, {}); }
+  std::vector<outcome> poll() override {
+    if (crash)
+      throw std::runtime_error("crash");
+    return std::exchange(outcomes, {});
+  }
   caf::error fatal() const override { return broken; }
   void acknowledge(size_t index, ec error = ec::no_error) {
     outcomes.push_back({sent[index].first, {sent[index].second.topic, 0, static_cast<int64_t>(index), error, ""}});
@@ -33,6 +38,7 @@ struct sink_fake : record_sink {
   std::function<void()> wake_up;
   caf::error broken;
   bool full = false;
+  bool crash = false;
 };
 
 struct cluster_fake : cluster_admin {
@@ -107,6 +113,12 @@ steered_handler::behavior_type handler_fake(steered_handler::stateful_pointer<ha
   };
 }
 
+/// Shared with the callbacks, the last of which may be called at the end of a test.
+using answer_list = std::shared_ptr<std::vector<std::string>>;
+answer_list no_answers() {
+  return std::make_shared<std::vector<std::string>>();
+}
+
 struct fixture : actor_fixture {
   std::shared_ptr<sink_fake> sink = std::make_shared<sink_fake>();
   std::shared_ptr<source_fake> source = std::make_shared<source_fake>();
@@ -120,6 +132,19 @@ struct fixture : actor_fixture {
     consume_messages();
   }
   handler_state& seen() { return deref<stateful<steered_handler, handler_state>>(handler).state; }
+  /// `n` publications of one record each, in one message; what becomes of them, by their place in it.
+  void publish(const kafka_producer_actor& to, size_t n, const answer_list& answers) {
+    auto all = std::make_shared<std::vector<publication>>();
+    for (size_t i = 0; i < n; ++i)
+      all->emplace_back(*records(1), [answers, i](const publication::outcome& what) {
+        auto error = what ? what->front().error : code_of(what.error());
+        answers->push_back(
+            std::to_string(i) + ": " +
+            (error == ec::no_error ? "offset " + std::to_string(what->front().offset) : to_string(error)));
+      });
+    caf::anon_send(to, publications{std::move(all)});
+    consume_messages();
+  }
   outgoing_ptr records(size_t n) {
     auto all = std::make_shared<std::vector<outgoing_record>>(n);
     for (auto& one : *all) {
@@ -161,6 +186,110 @@ CAF_TEST(a full queue is said at once) {
   consume_messages();
   answer.receive([](const deliveries& results) { CAF_CHECK_EQUAL((*results)[0].error, ec::queue_full); },
                  [&](caf::error& err) { CAF_FAIL(describe(err)); });
+}
+
+CAF_TEST(publications in one message are answered each by itself) {
+  auto sut = make_producer();
+  auto answers = no_answers();
+  publish(sut, 3, answers);
+  CAF_REQUIRE_EQUAL(sink->sent.size(), 3u);
+  sink->acknowledge(2);
+  consume_messages();
+  CAF_CHECK_EQUAL(*answers, (std::vector<std::string>{"2: offset 2"}));
+  sink->acknowledge(0, ec::delivery_timeout);
+  sink->acknowledge(1);
+  consume_messages();
+  CAF_CHECK_EQUAL(*answers, (std::vector<std::string>{"2: offset 2", "0: delivery_timeout", "1: offset 1"}));
+  CAF_CHECK_EQUAL(counters.records_queued.get(), 0u);
+}
+
+CAF_TEST(what comes while records are on their way goes out together once they have arrived) {
+  auto sut = make_producer();
+  auto answers = no_answers();
+  publish(sut, 2, answers);
+  publish(sut, 1, answers);
+  self->send(sut, records(2));
+  consume_messages();
+  CAF_CHECK_EQUAL(sink->sent.size(), 2u);
+  sink->acknowledge(0);
+  consume_messages();
+  CAF_CHECK_EQUAL(sink->sent.size(), 2u);
+  sink->acknowledge(1);
+  consume_messages();
+  CAF_CHECK_EQUAL(sink->sent.size(), 5u);
+}
+
+CAF_TEST(records that stay on their way do not hold up others for long) {
+  auto sut = make_producer();
+  auto answers = no_answers();
+  publish(sut, 1, answers);
+  publish(sut, 1, answers);
+  advance_time(1ms);
+  consume_messages();
+  CAF_CHECK_EQUAL(sink->sent.size(), 1u);
+  pass(2ms);
+  CAF_CHECK_EQUAL(sink->sent.size(), 2u);
+  sink->acknowledge(1);
+  consume_messages();
+  CAF_CHECK_EQUAL(*answers, (std::vector<std::string>{"0: offset 1"}));
+}
+
+CAF_TEST(after a large batch the next one takes a moment to grow) {
+  auto sut = make_producer();
+  auto answers = no_answers();
+  publish(sut, 8, answers);
+  publish(sut, 1, answers);
+  for (size_t i = 0; i < 8; ++i)
+    sink->acknowledge(i);
+  consume_messages();
+  CAF_CHECK_EQUAL(answers->size(), 8u);
+  publish(sut, 1, answers);
+  CAF_CHECK_EQUAL(sink->sent.size(), 8u);
+  pass(1ms);
+  CAF_CHECK_EQUAL(sink->sent.size(), 10u);
+}
+
+CAF_TEST(a drained producer first hands over what it has gathered) {
+  auto sut = make_producer();
+  auto answers = no_answers();
+  publish(sut, 1, answers);
+  publish(sut, 1, answers);
+  auto drained = self->request(sut, caf::infinite, atom::drain_v);
+  consume_messages();
+  CAF_REQUIRE_EQUAL(sink->sent.size(), 2u);
+  publish(sut, 1, answers);
+  CAF_CHECK_EQUAL(*answers, (std::vector<std::string>{"0: shutting_down"}));
+  sink->acknowledge(0);
+  sink->acknowledge(1);
+  consume_messages();
+  CAF_CHECK_EQUAL(answers->size(), 3u);
+  drained.receive([](atom::done) {}, [&](caf::error& err) { CAF_FAIL(describe(err)); });
+}
+
+CAF_TEST(a producer that ends answers all publications and writes no more) {
+  auto sut = make_producer();
+  auto answers = no_answers();
+  publish(sut, 1, answers);
+  publish(sut, 1, answers); // gathered
+  sink->acknowledge(0);
+  sink->outcomes.clear(); // it never comes
+  caf::anon_send_exit(sut, caf::exit_reason::user_shutdown);
+  consume_messages();
+  CAF_CHECK_EQUAL(*answers, (std::vector<std::string>{"0: shutting_down", "0: shutting_down"}));
+  CAF_CHECK_EQUAL(sink->sent.size(), 1u);
+  publish(sut, 1, answers); // nobody is there to take it
+  CAF_CHECK_EQUAL(answers->back(), "0: kafka_unreachable");
+}
+
+CAF_TEST(publications are answered when the producer crashes) {
+  auto sut = make_producer();
+  auto answers = no_answers();
+  publish(sut, 1, answers);
+  publish(sut, 1, answers); // gathered
+  sink->crash = true;
+  sink->wake_up();
+  consume_messages();
+  CAF_CHECK_EQUAL(*answers, (std::vector<std::string>{"0: kafka_unreachable", "0: kafka_unreachable"}));
 }
 
 CAF_TEST(a drained producer waits for what is in flight and takes no more) {

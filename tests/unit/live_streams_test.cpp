@@ -1,4 +1,6 @@
-#define CAF_SUITE live_streams
+#ifndef CAF_SUITE // live_streams_tls_test.cpp runs all of this over TLS
+#  define CAF_SUITE live_streams
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -14,6 +16,7 @@
 
 #include "http/gzip.hpp"
 
+#include "certificate.hpp"
 #include "loopback.hpp"
 
 using namespace sluice;
@@ -22,8 +25,18 @@ using namespace std::chrono_literals;
 
 namespace {
 
+http_config served(http_config http = {}) {
+#ifdef SLUICE_OVER_TLS
+  static const test_folder folder;
+  static const key_and_certificate own{"localhost"};
+  http.tls_certificate = folder.write("certificate.pem", own.certificate);
+  http.tls_key = folder.write("key.pem", own.key);
+#endif
+  return http;
+}
+
 struct fixture {
-  explicit fixture(const sse_config& cfg = {}) : web(cfg) {}
+  explicit fixture(const sse_config& cfg = {}) : web(cfg, served()) {}
 
   /// A client with its stream, greeted.
   std::pair<std::unique_ptr<client>, event_stream_ptr> open(int receive_buffer = 0, const char* version = "HTTP/1.1") {
@@ -578,6 +591,28 @@ CAF_TEST(a check adds headers to the head of the stream or answers instead) {
   CAF_CHECK(no.head().starts_with("HTTP/1.1 403 "));
 }
 
+CAF_TEST(what is left for the end of a turn is done after the handler and before the next turn) {
+  http_config http;
+  http.port = 0;
+  stats counters;
+  http::router routes;
+  std::string seen; // by the one I/O thread
+  routes.add("GET", "/turn", [&seen](const http::request&, const http::responder& respond) {
+    http::at_turn_end([&seen, respond] {
+      seen += "end.";
+      respond({200, "text/plain", seen, {}});
+    });
+    seen += "handler ";
+  });
+  http::server web{http, {}, std::move(routes), counters};
+  client who{web.port()};
+  who.get("/turn");
+  who.read_until("handler end.");
+  who.get("/turn");
+  who.read_until("handler end.handler end.");
+  CAF_CHECK(who.head().starts_with("HTTP/1.1 200 "));
+}
+
 CAF_TEST(a handshake makes a connection a WebSocket) {
   fixture f;
   client who{f.web.port()};
@@ -696,7 +731,7 @@ CAF_TEST(a client that does not close is hung up on) {
   sse_config sse;
   http_config http;
   http.write_timeout = 300ms;
-  stream_server web{sse, http};
+  stream_server web{sse, served(http)};
   client who{web.port()};
   who.upgrade("/socket");
   web.next()->finish(make_frame(encode_ws_close(1000)));
@@ -756,7 +791,7 @@ CAF_TEST(a slow WebSocket loses whole messages and its pings are answered in bet
     auto message = who->shown_frame();
     ended = ended || message == "text data: end";
     CAF_REQUIRE(message != "end");
-    constexpr std::string_view gap = R"(text {"type":"gap","reason":"slow","dropped":)";
+    constexpr std::string_view gap = R"(text {"type":"gap","data":{"reason":"slow","dropped":)";
     if (message.starts_with("pong ")) {
       ++pongs;
       --got;
@@ -923,7 +958,7 @@ CAF_TEST(gzip is only for those who accept it) {
 
 CAF_TEST(packed blocks stand alone whatever their size) {
   http::gzip_packer packer;
-  for (size_t size : {1, 10, 1000, 100000, 5000000}) {
+  for (size_t size : std::initializer_list<size_t>{1, 10, 1000, 100000, 5000000}) {
     http::gzip_sum sum, other;
     auto first = noise(size, 1), second = noise(size, 2);
     packer.pack(noise(2 * size, 3)); // which the others need not know

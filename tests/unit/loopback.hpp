@@ -11,18 +11,23 @@
 #include <array>
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
 
 #include "http/server.hpp"
 #include "sluice/ws_format.hpp"
@@ -70,6 +75,65 @@ inline std::string ws_close_frame(int code, std::string_view reason = {}) {
   return ws_frame(0x88, std::string{static_cast<char>(code >> 8), static_cast<char>(code)}.append(reason));
 }
 
+/// The client's side of TLS on a socket that blocks. Trusts everyone.
+class tls_side {
+public:
+  explicit tls_side(int fd)
+      : context_(SSL_CTX_new(TLS_client_method()), SSL_CTX_free), ssl_(SSL_new(context_.get()), SSL_free) {
+    std::signal(SIGPIPE, SIG_IGN); // OpenSSL writes without MSG_NOSIGNAL
+    SSL_set_fd(ssl_.get(), fd);
+    if (SSL_connect(ssl_.get()) != 1)
+      throw std::runtime_error("the TLS handshake failed");
+  }
+  ssize_t send(const char* bytes, size_t size) { return SSL_write(ssl_.get(), bytes, static_cast<int>(size)); }
+  ssize_t recv(char* into, size_t size) {
+    auto n = SSL_read(ssl_.get(), into, static_cast<int>(size));
+    farewell = farewell || (n <= 0 && SSL_get_error(ssl_.get(), n) == SSL_ERROR_ZERO_RETURN);
+    return n;
+  }
+  bool has_unread() const { return SSL_pending(ssl_.get()) > 0; }
+  /// The name in the server's certificate.
+  std::string peer_name() const {
+    std::array<char, 100> name{};
+    X509_NAME_get_text_by_NID(X509_get_subject_name(SSL_get0_peer_certificate(ssl_.get())), NID_commonName, name.data(),
+                              static_cast<int>(name.size()));
+    return name.data();
+  }
+
+  bool farewell = false; ///< The server has said that it has said all.
+
+private:
+  std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context_;
+  std::unique_ptr<SSL, decltype(&SSL_free)> ssl_;
+};
+
+/// The ports of this process that speak TLS; its clients speak it there.
+class tls_ports {
+public:
+  static void add(uint16_t port) {
+    std::lock_guard guard{mutex()};
+    all().insert(port);
+  }
+  static void remove(uint16_t port) {
+    std::lock_guard guard{mutex()};
+    all().erase(port);
+  }
+  static bool have(uint16_t port) {
+    std::lock_guard guard{mutex()};
+    return all().contains(port);
+  }
+
+private:
+  static std::mutex& mutex() {
+    static std::mutex it;
+    return it;
+  }
+  static std::set<uint16_t>& all() {
+    static std::set<uint16_t> it;
+    return it;
+  }
+};
+
 class client {
 public:
   /// `receive_buffer`: of the kernel, in bytes; small where the client is to stall. 0 = as usual.
@@ -82,6 +146,8 @@ public:
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (fd_ < 0 || ::connect(fd_, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0)
       throw std::runtime_error("cannot connect");
+    if (tls_ports::have(port))
+      tls_ = std::make_unique<tls_side>(fd_);
   }
   ~client() { leave(); }
   client(const client&) = delete;
@@ -93,7 +159,7 @@ public:
   }
   void say(std::string_view bytes) {
     while (!bytes.empty()) {
-      auto n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      auto n = tls_ ? tls_->send(bytes.data(), bytes.size()) : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (n <= 0)
         throw std::runtime_error("the server does not listen");
       bytes.remove_prefix(static_cast<size_t>(n));
@@ -106,10 +172,10 @@ public:
   bool read_some(size_t most = 65536) {
     pollfd wanted{fd_, POLLIN, 0};
     auto limit = std::chrono::duration_cast<std::chrono::milliseconds>(patience).count();
-    if (::poll(&wanted, 1, static_cast<int>(limit)) <= 0)
+    if ((!tls_ || !tls_->has_unread()) && ::poll(&wanted, 1, static_cast<int>(limit)) <= 0)
       throw std::runtime_error("nothing came; so far: " + raw.substr(0, 1000));
     std::string scratch(most, '\0');
-    auto n = ::recv(fd_, scratch.data(), scratch.size(), 0);
+    auto n = tls_ ? tls_->recv(scratch.data(), scratch.size()) : ::recv(fd_, scratch.data(), scratch.size(), 0);
     if (n <= 0)
       return false;
     raw.append(scratch, 0, static_cast<size_t>(n));
@@ -205,11 +271,17 @@ public:
     return (opcode == 1 ? "text " : opcode == 9 ? "ping " : opcode == 10 ? "pong " : "? ") + payload;
   }
 
+  /// In the server's certificate; with TLS only.
+  std::string peer_name() const { return tls_->peer_name(); }
+  /// The connection did not end as if it were cut. Always so without TLS.
+  bool ended_well() const { return !tls_ || tls_->farewell; }
+
   std::string raw;    ///< All that came.
   bool ended = false; ///< The last chunk came, as far as `body` has looked.
 
 private:
   int fd_;
+  std::unique_ptr<tls_side> tls_;
   size_t parsed_ = 0;
   size_t searched_ = 0;
   std::string body_;
@@ -224,7 +296,13 @@ public:
     routes.add_stream("/stream", [this](const http::request&, const event_stream_ptr& opened) { keep(opened); });
     routes.add_socket("/socket", [this](const http::request&, const event_stream_ptr& opened) { keep(opened); });
     server_ = std::make_unique<http::server>(http, sse, std::move(routes), counters);
+    if (!http.tls_certificate.empty())
+      tls_ports::add(port());
   }
+  ~stream_server() { tls_ports::remove(port()); }
+  stream_server(const stream_server&) = delete;
+  stream_server& operator=(const stream_server&) = delete;
+
   uint16_t port() const { return server_->port(); }
   event_stream_ptr next() {
     std::unique_lock guard{mutex_};

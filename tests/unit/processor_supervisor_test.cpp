@@ -101,8 +101,10 @@ steered_producer::behavior_type producer_fake(steered_producer::stateful_pointer
         st.waiting.push_back(self->make_response_promise<deliveries>());
         return st.waiting.back();
       },
+      [](const publications&) {},
       [](atom::drain) { return atom::done_v; },
       [](atom::wake) {},
+      [](atom::tick) {},
       [self](atom::retry, uint64_t index) {
         self->state.waiting.at(index).deliver(outcomes(self->state.seen.at(index), ec::no_error));
       },

@@ -7,7 +7,7 @@
 #include <caf/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
 
-#include "openapi.hpp"
+#include "embedded.hpp"
 
 using namespace sluice;
 using nlohmann::json;
@@ -72,6 +72,49 @@ CAF_TEST(nesting is bounded before it is parsed) {
   CAF_CHECK_EQUAL(status_of(post("{\"a\":" + std::string(63, '[') + std::string(63, ']') + "}")), 200);
   CAF_CHECK_EQUAL(status_of(post("{\"a\":" + std::string(64, '[') + std::string(64, ']') + "}")), 400);
   CAF_CHECK_EQUAL(status_of(post("{\"a\":\"" + std::string(1000, '[') + "\\\"" + std::string(1000, '{') + "\"}")), 200);
+}
+
+CAF_TEST(an event that stands alone is kept as it came and checked all the same) {
+  CAF_CHECK_EQUAL(http::read_documents(post(" {\"b\": 1, \"a\":1.0}\n")).documents,
+                  std::vector<std::string>{" {\"b\": 1, \"a\":1.0}\n"});
+  for (const auto* wrong : {"{\"a\":1", "{} {}", "{\"a\":1e999}", "{\"a\":\"\xff\"}", "{\"a\":NaN}", "{a:1}"})
+    CAF_CHECK_EQUAL(status_of(post(wrong)), 400);
+  CAF_CHECK_EQUAL(status_of(post("{}", "text/plain")), 415);
+}
+
+CAF_TEST(off the io threads the end of a turn is now) {
+  bool done = false;
+  http::at_turn_end([&done] { done = true; });
+  CAF_CHECK(done);
+}
+
+CAF_TEST(an acknowledged request is answered with the place of each record) {
+  http::api with;
+  http::response got;
+  with.publish = [](const auto& records, const auto& answer) {
+    std::vector<delivery> all;
+    for (const auto& one : records)
+      all.push_back({one.topic, 3, 7 + static_cast<int64_t>(all.size()), ec::no_error, ""});
+    answer(all);
+  };
+  auto publish = [&](size_t n, bool many) {
+    std::vector<std::string> ids{"a", "b"};
+    ids.resize(n);
+    outgoing_record record;
+    record.topic = "t\"";
+    http::publish_and_answer(with, std::vector<outgoing_record>(n, record), ids, 202, many,
+                             [&](http::response what) { got = std::move(what); });
+    return got.body;
+  };
+  auto one = json::parse(R"({"eventId":"a","offset":7,"ok":true,"partition":3,"topic":"t\""})");
+  auto two = json::parse(R"({"eventId":"b","offset":8,"ok":true,"partition":3,"topic":"t\""})");
+  auto alone = one;
+  alone["accepted"] = 1;
+  alone["results"] = json::array({one});
+  CAF_CHECK_EQUAL(publish(1, false), alone.dump());
+  CAF_CHECK_EQUAL(got.status, 202);
+  auto both = json{{"ok", true}, {"accepted", 2}, {"results", json::array({one, two})}};
+  CAF_CHECK_EQUAL(publish(2, true), both.dump());
 }
 
 CAF_TEST(a traceparent is passed on only if it is one) {

@@ -2,11 +2,12 @@
 
 #include "sluice/sse_format.hpp"
 
-#include <vector>
-
 #include <caf/test/unit_test.hpp>
 
+#include "event_source.hpp"
+
 using namespace sluice;
+using namespace sluice::test;
 using namespace std::string_literals;
 
 namespace {
@@ -17,49 +18,8 @@ T must(std::optional<T> x) {
   return std::move(x.value());
 }
 
-struct parsed_event {
-  std::string type, data, id;
-  bool operator==(const parsed_event&) const = default;
-};
-
-/// What a browser makes of the bytes: WHATWG HTML 9.2.6, one byte at a time.
-std::vector<parsed_event> parse(const std::string& bytes) {
-  std::vector<parsed_event> out;
-  std::string line, type, data, last_id;
-  auto end_line = [&] {
-    if (line.empty()) {
-      if (!data.empty())
-        out.push_back({type.empty() ? "message" : type, data.substr(0, data.size() - 1), last_id});
-      type.clear();
-      data.clear();
-    } else if (line[0] != ':') {
-      auto colon = line.find(':');
-      auto name = line.substr(0, colon);
-      auto value = colon == std::string::npos ? ""s : line.substr(colon + 1);
-      if (value.starts_with(' '))
-        value.erase(0, 1);
-      if (name == "data")
-        data += value + "\n";
-      else if (name == "event")
-        type = value;
-      else if (name == "id" && value.find('\0') == std::string::npos)
-        last_id = value;
-    }
-    line.clear();
-  };
-  auto after_cr = false;
-  for (auto c : bytes) {
-    if (c == '\n' && after_cr) {
-      after_cr = false;
-      continue;
-    }
-    after_cr = c == '\r';
-    if (c == '\r' || c == '\n')
-      end_line();
-    else
-      line.push_back(c);
-  }
-  return out;
+std::vector<fired_event> parse(const std::string& bytes) {
+  return parse_stream(bytes, 1).fired;
 }
 
 } // namespace

@@ -32,7 +32,7 @@ sse_config limits(uint32_t streams, uint32_t an_address, uint32_t a_second) {
 CAF_TEST(without limits everyone may come) {
   stream_gate gate{limits(0, 0, 0)};
   for (int i = 0; i < 1000; ++i)
-    CAF_REQUIRE(gate.admit("10.0.0.1", start).second == refusal::none);
+    CAF_REQUIRE(gate.admit("10.0.0.1", "", start).second == refusal::none);
 }
 
 CAF_TEST(there are as many streams as allowed and a place that is left is free again) {
@@ -57,6 +57,22 @@ CAF_TEST(an address has its own limit) {
   CAF_CHECK(gate.admit("10.0.0.1").second == refusal::none);
 }
 
+CAF_TEST(a user has a limit of its own wherever it comes from) {
+  auto cfg = limits(0, 0, 0);
+  cfg.max_streams_per_user = 2;
+  stream_gate gate{cfg};
+  auto a = gate.admit("10.0.0.1", "ann").first;
+  auto b = gate.admit("10.0.0.2", "ann").first;
+  CAF_CHECK(gate.admit("10.0.0.3", "ann").second == refusal::user);
+  CAF_CHECK(gate.admit("10.0.0.1", "bob").second == refusal::none);
+  std::vector<stream_pass> nobodys;
+  for (int i = 0; i < 3; ++i)
+    nobodys.push_back(gate.admit("10.0.0.1", "").first);
+  CAF_CHECK(nobodys.back());
+  b = {};
+  CAF_CHECK(gate.admit("10.0.0.3", "ann").second == refusal::none);
+}
+
 CAF_TEST(a network of IPv6 counts as one address) {
   stream_gate gate{limits(0, 1, 0)};
   auto a = gate.admit("2001:db8:0:1::1").first;
@@ -67,15 +83,15 @@ CAF_TEST(a network of IPv6 counts as one address) {
 CAF_TEST(an address opens only so many streams a second) {
   stream_gate gate{limits(0, 0, 3)};
   for (int i = 0; i < 3; ++i)
-    CAF_CHECK(gate.admit("10.0.0.1", start).second == refusal::none);
-  CAF_CHECK(gate.admit("10.0.0.1", start).second == refusal::rate);
-  CAF_CHECK(gate.admit("10.0.0.2", start).second == refusal::none);
-  CAF_CHECK(gate.admit("10.0.0.1", start + 300ms).second == refusal::rate);
-  CAF_CHECK(gate.admit("10.0.0.1", start + 400ms).second == refusal::none);
-  CAF_CHECK(gate.admit("10.0.0.1", start + 400ms).second == refusal::rate);
+    CAF_CHECK(gate.admit("10.0.0.1", "", start).second == refusal::none);
+  CAF_CHECK(gate.admit("10.0.0.1", "", start).second == refusal::rate);
+  CAF_CHECK(gate.admit("10.0.0.2", "", start).second == refusal::none);
+  CAF_CHECK(gate.admit("10.0.0.1", "", start + 300ms).second == refusal::rate);
+  CAF_CHECK(gate.admit("10.0.0.1", "", start + 400ms).second == refusal::none);
+  CAF_CHECK(gate.admit("10.0.0.1", "", start + 400ms).second == refusal::rate);
   for (int i = 0; i < 3; ++i)
-    CAF_CHECK(gate.admit("10.0.0.1", start + 1h).second == refusal::none);
-  CAF_CHECK(gate.admit("10.0.0.1", start + 1h).second == refusal::rate);
+    CAF_CHECK(gate.admit("10.0.0.1", "", start + 1h).second == refusal::none);
+  CAF_CHECK(gate.admit("10.0.0.1", "", start + 1h).second == refusal::rate);
 }
 
 CAF_TEST(many addresses do not confuse it) {
@@ -87,13 +103,13 @@ CAF_TEST(many addresses do not confuse it) {
   };
   for (int i = 0; i < 200000; ++i) {
     now += 1ms;
-    auto [pass, why] = gate.admit(address(i), now);
+    auto [pass, why] = gate.admit(address(i), "", now);
     CAF_REQUIRE(why == refusal::none);
     if (i % 1000 == 0)
       kept.push_back(std::move(pass));
   }
-  CAF_CHECK(gate.admit(address(1000), now).second == refusal::address);
-  CAF_CHECK(gate.admit(address(199999), now).second == refusal::rate);
+  CAF_CHECK(gate.admit(address(1000), "", now).second == refusal::address);
+  CAF_CHECK(gate.admit(address(199999), "", now).second == refusal::rate);
   kept.clear();
-  CAF_CHECK(gate.admit(address(1000), now).second == refusal::none);
+  CAF_CHECK(gate.admit(address(1000), "", now).second == refusal::none);
 }
