@@ -18,8 +18,8 @@ constexpr auto commit_interval = 200ms;
 // Workers tell what they have done once a work: it takes about this long, so that little waits and little is lost.
 constexpr auto work_time = 10ms;
 constexpr uint32_t max_share = 4096;
-// Records without a key go to one worker in such runs: works stay large, and no worker idles for long.
-constexpr uint64_t keyless_run = 16;
+// A worker that has been at one record for this long gives the others of its work back.
+constexpr auto patience = 100ms;
 constexpr auto crash_window = 1min;
 constexpr auto first_restart_delay = 50ms;
 constexpr auto max_restart_delay = 5s;
@@ -90,8 +90,8 @@ processor_supervisor_state::tenure* processor_supervisor_state::find(uint64_t id
 // -- what comes from the consumer -------------------------------------------------------------------------------------
 
 caf::result<partition_list> processor_supervisor_state::assign(const partition_list& partitions) {
-  auto promise = self->make_response_promise<partition_list>();
   consumer = caf::actor_cast<kafka_consumer_actor>(self->current_sender());
+  auto promise = self->make_response_promise<partition_list>(); // which takes the sender away
   self->request(consumer, restore_timeout, atom::restore_v, partitions)
       .then(
           [this, promise, partitions](const partition_list& committed) mutable {
@@ -184,16 +184,17 @@ void processor_supervisor_state::revoke(const partition_list& partitions, bool l
       due.erase({one.due, it->first});
     it = parked.erase(it);
   }
-  for (auto& slot : slots) {
-    for (const auto& one : slot.pending)
-      if (goes(one))
-        drop(one);
-    std::erase_if(slot.pending, goes);
+  lanes.erase_if([&](const item& one) {
+    if (!goes(one))
+      return false;
+    drop(one);
+    return true;
+  });
+  for (auto& slot : slots)
     if (slot.current && std::any_of(slot.current->items.begin(), slot.current->items.end(), goes)) {
       slot.current->cancelled = true;
       slot.current->stop();
     }
-  }
   if (lost) // someone else has them: nothing may be committed, nothing is waited for
     for (auto id : what.tenures) {
       auto& one = tenures.at(id);
@@ -235,52 +236,57 @@ void processor_supervisor_state::start_worker(uint32_t index) {
   slot.worker = make_worker(processor_supervisor_actor{self});
   running[slot.worker.address()] = index;
   self->monitor(slot.worker);
-  feed(slot);
+  idle.push_back(index);
 }
 
-void processor_supervisor_state::dispatch(tenure& owner, item what) {
-  const auto& record = record_of(what);
-  size_t index = 0;
-  if (record.has_key) {
-    if (!owner.parked_keys.empty() && what.parked == 0)
-      if (auto it = owner.parked_keys.find(std::string{record.key}); it != owner.parked_keys.end()) {
-        park_behind(it->second, std::move(what));
-        return;
+std::optional<uint64_t> processor_supervisor_state::parked_before(const tenure& owner, const item& what) const {
+  if (owner.parked_keys.empty() || what.parked != 0 || !record_of(what).has_key)
+    return std::nullopt;
+  auto it = owner.parked_keys.find(std::string{record_of(what).key});
+  return it == owner.parked_keys.end() ? std::nullopt : std::optional{it->second};
+}
+
+void processor_supervisor_state::dispatch(const tenure& owner, item what) {
+  if (auto first = parked_before(owner, what))
+    park_behind(*first, std::move(what));
+  else
+    lanes.push(std::move(what));
+}
+
+void processor_supervisor_state::feed() {
+  while (!idle.empty() && lanes.ready() > 0) {
+    const auto index = idle.back();
+    auto& slot = slots[index];
+    if (!slot.worker || slot.current) { // it has crashed since, or is there twice
+      idle.pop_back();
+      continue;
+    }
+    // A fair part of what is free, so that the others are not left without.
+    auto taken = lanes.take(slot.share, (lanes.ready() + slots.size() - 1) / slots.size());
+    std::vector<item> batch;
+    batch.reserve(taken.size());
+    for (auto& one : taken) {
+      auto& owner = tenures.at(one.tenure);
+      if (auto first = parked_before(owner, one)) { // it waited while an earlier record of its key failed
+        lanes.done(one);
+        park_behind(*first, std::move(one));
+        continue;
       }
-    index = std::hash<std::string_view>{}(record.key) % slots.size();
-  } else {
-    index = (keyless++ / keyless_run) % slots.size();
+      ++owner.at_work;
+      batch.push_back(std::move(one));
+    }
+    if (batch.empty())
+      continue;
+    idle.pop_back();
+    slot.current = std::make_shared<processor_work>(std::move(batch));
+    slot.current->slot = index;
+    slot.current->unix_offset_ms = unix_offset_ms;
+    slot.kept = static_cast<uint32_t>(slot.current->items.size());
+    slot.seen = 0;
+    slot.sent = slot.since = now();
+    self->send(slot.worker, slot.current);
+    arm(slot.sent + look_interval());
   }
-  slots[index].pending.push_back(std::move(what));
-}
-
-void processor_supervisor_state::feed(worker_slot& slot) {
-  if (!slot.worker || slot.current)
-    return;
-  std::vector<item> batch;
-  while (!slot.pending.empty() && batch.size() < slot.share) {
-    auto one = std::move(slot.pending.front());
-    slot.pending.pop_front();
-    auto& owner = tenures.at(one.tenure);
-    // It waited here while an earlier record of its key failed.
-    if (!owner.parked_keys.empty() && one.parked == 0)
-      if (const auto& record = record_of(one); record.has_key)
-        if (auto it = owner.parked_keys.find(std::string{record.key}); it != owner.parked_keys.end()) {
-          park_behind(it->second, std::move(one));
-          continue;
-        }
-    ++owner.at_work;
-    batch.push_back(std::move(one));
-  }
-  if (batch.empty())
-    return;
-  slot.current = std::make_shared<processor_work>(std::move(batch));
-  slot.current->slot = static_cast<uint32_t>(&slot - slots.data());
-  slot.current->unix_offset_ms = unix_offset_ms;
-  slot.seen = 0;
-  slot.sent = slot.since = now();
-  self->send(slot.worker, slot.current);
-  arm(slot.sent + look_interval());
 }
 
 void processor_supervisor_state::worked(const processor_work_ptr& work, uint32_t count) {
@@ -288,6 +294,7 @@ void processor_supervisor_state::worked(const processor_work_ptr& work, uint32_t
   if (slot.current != work)
     return; // of a worker that was given up
   slot.current.reset();
+  idle.push_back(work->slot);
   if (count > 0) {
     const auto each = std::max<clock::duration>((now() - slot.sent) / count, 1ns);
     slot.share = static_cast<uint32_t>(std::clamp<int64_t>(work_time / each, 1, max_share));
@@ -300,17 +307,18 @@ void processor_supervisor_state::settle(worker_slot& slot, const processor_work_
                                         const caf::error& broken) {
   publication emitted;
   std::vector<outgoing_record> records;
-  std::vector<item> back;
+  std::vector<item> left;
   uint64_t done = 0;
-  for (uint32_t i = 0; i < work->items.size(); ++i) {
+  for (uint32_t i = 0; i < slot.kept; ++i) {
     const auto& one = work->items[i];
-    if (!is_ours(one))
-      continue;
-    if (i == count && broken) {
-      fail(one, broken);
+    auto what = i < count ? work->outcomes[i].what : i == count && broken ? fate::failed : fate::none;
+    if (what == fate::none || what == fate::held) {
+      left.push_back(one);
       continue;
     }
-    auto what = i < count ? work->outcomes[i].what : fate::none;
+    lanes.done(one);
+    if (!is_ours(one))
+      continue;
     switch (what) {
     case fate::done: {
       auto& more = work->outcomes[i].emitted;
@@ -324,24 +332,15 @@ void processor_supervisor_state::settle(worker_slot& slot, const processor_work_
       std::move(more.begin(), more.end(), std::back_inserter(records));
       break;
     }
-    case fate::failed:
-      fail(one, work->outcomes[i].error);
-      break;
     case fate::expired:
       bury(one, make_failure(ec::expired, "its deadline has passed"));
       break;
     default:
-      auto& owner = tenures.at(one.tenure);
-      --owner.at_work;
-      if (owner.leaving)
-        drop(one);
-      else
-        back.push_back(one);
+      fail(one, i < count ? work->outcomes[i].error : broken);
     }
   }
   counters->done.add(done);
-  // Before all that waits, in order; those whose key has been parked meanwhile are sorted out on their way.
-  slot.pending.insert(slot.pending.begin(), std::make_move_iterator(back.begin()), std::make_move_iterator(back.end()));
+  take_back(std::move(left));
   if (!emitted.sources.empty()) {
     auto id = next_id++;
     emitted.records = std::make_shared<const std::vector<outgoing_record>>(std::move(records));
@@ -350,8 +349,33 @@ void processor_supervisor_state::settle(worker_slot& slot, const processor_work_
   }
 }
 
+void processor_supervisor_state::take_back(std::vector<item> left) {
+  while (!left.empty()) {
+    auto one = std::move(left.back());
+    left.pop_back();
+    auto* owner = find(one.tenure);
+    if (owner != nullptr)
+      --owner->at_work;
+    if (owner != nullptr && !owner->leaving) {
+      lanes.put_back(std::move(one)); // where its key has been parked meanwhile, `feed` sees it
+    } else {
+      lanes.done(one);
+      drop(one);
+    }
+  }
+}
+
+void processor_supervisor_state::relieve(worker_slot& slot) {
+  const auto& items = slot.current->items;
+  const auto begun = slot.current->stop();
+  if (begun >= slot.kept)
+    return; // it is at the last one
+  take_back({items.begin() + begun, items.begin() + slot.kept});
+  slot.kept = begun;
+}
+
 milliseconds processor_supervisor_state::look_interval() const {
-  return std::max<milliseconds>(cfg.timeout / 8, 1ms);
+  return std::clamp<milliseconds>(cfg.timeout / 8, 1ms, patience);
 }
 
 void processor_supervisor_state::watch() {
@@ -370,6 +394,8 @@ void processor_supervisor_state::watch() {
     } else if (begun > 0 && at - slot.since >= cfg.timeout) {
       abandon(slot);
       continue;
+    } else if (begun > 0 && at - slot.since >= patience) {
+      relieve(slot);
     }
     // An attempt is known to have begun by the first look after it: it is given up a quarter of its time late at most.
     next = std::min(next, at + look_interval());
@@ -416,6 +442,7 @@ void processor_supervisor_state::worker_ended(const caf::down_msg& down) {
   running.erase(it);
   auto& slot = slots[index];
   slot.worker = nullptr;
+  std::erase(idle, index);
   auto cause = describe(down.reason);
   if (auto work = std::exchange(slot.current, nullptr)) {
     const auto begun = work->stop();
@@ -693,8 +720,7 @@ void processor_supervisor_state::give_credit() {
 }
 
 void processor_supervisor_state::go_on() {
-  for (auto& slot : slots)
-    feed(slot);
+  feed();
   give_credit();
   finish_revocations();
   counters->parked_keys.set(parked.size());
@@ -763,7 +789,10 @@ processor_supervisor_actor::behavior_type processor_supervisor(processor_supervi
         self->state.commit_armed = false;
         self->state.commit();
       },
-      [self](atom::start, uint64_t slot) { self->state.start_worker(static_cast<uint32_t>(slot)); },
+      [self](atom::start, uint64_t slot) {
+        self->state.start_worker(static_cast<uint32_t>(slot));
+        self->state.go_on();
+      },
       [self](atom::retry, uint64_t id) {
         auto& st = self->state;
         if (st.publications.contains(id))

@@ -20,6 +20,7 @@
 #include "sluice/interfaces.hpp"
 #include "sluice/stats.hpp"
 
+#include "key_lanes.hpp"
 #include "offset_ledger.hpp"
 #include "processor_worker.hpp"
 #include "role.hpp"
@@ -56,8 +57,8 @@ struct processor_supervisor_state {
   };
   struct worker_slot {
     processor_worker_actor worker;
-    std::deque<item> pending;
     processor_work_ptr current;
+    uint32_t kept = 0; ///< Records of `current` that have not been taken back.
     uint32_t seen = 0; ///< How far `current` was at `since`.
     time_point since;
     time_point sent;
@@ -100,12 +101,18 @@ struct processor_supervisor_state {
 
   // The workers.
   void start_worker(uint32_t slot);
-  void dispatch(tenure& owner, item what);
-  void feed(worker_slot& slot);
+  /// The parked key the item has to wait for.
+  std::optional<uint64_t> parked_before(const tenure& owner, const item& what) const;
+  void dispatch(const tenure& owner, item what);
+  /// Gives idle workers something to do.
+  void feed();
   void worked(const processor_work_ptr& work, uint32_t count);
   /// Takes the outcomes of the first `count` records; `broken` is what happened to the one after them. All others go
-  /// back to the slot.
+  /// back to their lanes.
   void settle(worker_slot& slot, const processor_work_ptr& work, uint32_t count, const caf::error& broken);
+  void take_back(std::vector<item> left);
+  /// Takes back what a slow worker has not begun, for the others.
+  void relieve(worker_slot& slot);
   /// How often is looked how far the workers are.
   milliseconds look_interval() const;
   void watch();
@@ -150,6 +157,8 @@ struct processor_supervisor_state {
 
   std::unordered_map<uint64_t, tenure> tenures;
   std::vector<worker_slot> slots;
+  std::vector<uint32_t> idle; ///< Slots with a worker and nothing for it to do.
+  key_lanes lanes;            ///< What waits for a worker.
   std::unordered_map<caf::actor_addr, uint32_t> running; ///< Slot of each worker.
   std::unordered_set<caf::actor_addr> stuck;             ///< Given up, and not ended yet.
   std::unordered_map<uint64_t, parked_key> parked;
@@ -159,7 +168,6 @@ struct processor_supervisor_state {
   std::vector<revocation> revocations;
   std::deque<time_point> crashes; ///< Of workers, within the last minute.
   uint64_t next_id = 1;           ///< Of tenures, parked keys, publications and burials.
-  uint64_t keyless = 0;           ///< Records without a key so far.
   uint32_t owed = 0;              ///< Credits not given back yet.
   size_t parked_records = 0;
   bool commit_armed = false;

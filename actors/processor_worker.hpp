@@ -25,6 +25,7 @@ struct processor_work {
     uint32_t attempt = 1;
     uint64_t tenure = 0;   ///< Of the partition at this member; the supervisor's number.
     uint64_t number = 0;   ///< In the tenure's ledger.
+    uint32_t lane = 0;     ///< Of its key, while it waits for a worker or is with one.
     uint64_t parked = 0;   ///< The parked key it is the first record of; 0 = none.
     bool credited = false; ///< The consumer got its credit back already.
   };

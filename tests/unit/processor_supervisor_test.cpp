@@ -529,6 +529,21 @@ CAF_TEST(an attempt that hangs is given up and cancelled and the rest goes on) {
   check_sum();
 }
 
+CAF_TEST(a slow record holds up its own key only) {
+  start(moody_processor());
+  feed(keyed(0, {{"a", "hang"}, {"b", "b1"}, {"a", "a2"}, {"c", "c1"}, {"d", "d1"}, {"", "e1"}}));
+  pass(500ms);
+  feed(keyed(6, {{"b", "b2"}, {"c", "c2"}, {"a", "a3"}}));
+  CAF_CHECK_EQUAL(attempts_of("b"), (texts{"b1", "b2"}));
+  CAF_CHECK_EQUAL(attempts_of("c"), (texts{"c1", "c2"}));
+  CAF_CHECK_EQUAL(attempts_of("d"), (texts{"d1"}));
+  CAF_CHECK_EQUAL(attempts_of("e"), (texts{"e1"}));
+  CAF_CHECK(attempts_of("a").empty());
+  CAF_CHECK_EQUAL(numbers.timeouts.get(), 0u);
+  CAF_CHECK_EQUAL(numbers.in_flight.get(), 3u);
+  check_sum();
+}
+
 CAF_TEST(a worker that crashes is started again and its record is tried again) {
   cfg.max_attempts = 3;
   start(moody_processor());
