@@ -1,6 +1,7 @@
 // What supervision costs: records with keys through one supervisor and its workers, whose function does nothing (or
 // waits). Without Kafka: batches come from memory, so that all that is measured is ours. Prints JSON.
 #include <atomic>
+#include <random>
 #include <thread>
 
 #include "bench.hpp"
@@ -68,7 +69,7 @@ kafka_consumer_actor::behavior_type feeder(kafka_consumer_actor::stateful_pointe
 
 int main(int argc, char** argv) {
   bench::options given{
-      argc, argv, {{"--records", "3000000"}, {"--concurrency", "2"}, {"--keys", "1000"}, {"--wait-us", "0"}}};
+      argc, argv, {{"--records", "3000000"}, {"--concurrency", "2"}, {"--keys", "1000"}, {"--wait-us", "0"}, {"--vary", "0"}}};
   const auto records = given.number("--records") / memory_batch::size * memory_batch::size;
   const std::chrono::microseconds wait{given.number("--wait-us")};
   std::vector<std::string> keys;
@@ -84,11 +85,14 @@ int main(int argc, char** argv) {
   settings.concurrency = static_cast<uint32_t>(given.number("--concurrency"));
   settings = effective(config{}, settings, {});
   std::atomic<uint64_t> calls{0}, bytes{0};
-  auto work = make_processor([wait, &calls, &bytes](const record& in, context&) {
+  const bool vary = given.number("--vary") != 0; // anything from nothing to --wait-us, each as likely
+  auto work = make_processor([wait, vary, &calls, &bytes](const record& in, context&) {
     calls.fetch_add(1, std::memory_order_relaxed);
     bytes.fetch_add(in.value.size(), std::memory_order_relaxed);
-    if (wait.count() > 0)
-      std::this_thread::sleep_for(wait);
+    if (wait.count() == 0)
+      return;
+    thread_local std::minstd_rand random{std::random_device{}()};
+    std::this_thread::sleep_for(vary ? std::chrono::microseconds{random() % (wait.count() + 1)} : wait);
   });
   auto make_worker = [&](const processor_supervisor_actor& whose) {
     return system.spawn<caf::detached>(processor_worker, settings.name, work, whose);
