@@ -303,7 +303,8 @@ struct Worker {
         if (send(c.fd, pong.data(), pong.size(), MSG_NOSIGNAL) < 0)
           return false;
       }
-      if (op == 1) {
+      string_view said = c.part; // what has another type is about the stream: connected, retry, cursor, gap
+      if (op == 1 && (!said.starts_with("{\"type\":") || said.starts_with("{\"type\":\"event\""))) {
         line(c, "data: " + c.part);
         line(c, {});
       }
@@ -826,7 +827,7 @@ static string json_str(const string& s) {
 
 static const char* HELP =
     "sse-load --url http://127.0.0.1:PORT/PATH [options]     (one JSON object on stdout)\n"
-    "   ws://… instead of http://…: WebSocket; each text message is an event\n"
+    "   ws://… instead of http://…: WebSocket; each text message is an event, unless it has a `type` that is not\n"
     " subscribers: -n N  --workers K (processes)  --ramp PER_S  --srcs M (source addresses 127.0.1.1..M; default "
     "N/20000+1, 0 none)\n"
     "   -H 'Name: value'  --last-event-id ID  --rcvbuf B  --connect-timeout S\n"
