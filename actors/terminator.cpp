@@ -13,8 +13,11 @@ void terminator_state::next() {
   }
   log(log_level::info, name, "draining", {{"step", steps[at].name}});
   steps[at].begin(self, [this] {
-    ++at;
-    self->send(self, atom::start_v);
+    auto pause = steps[at++].pause;
+    if (pause.count() > 0)
+      self->delayed_send(self, pause, atom::start_v);
+    else
+      self->send(self, atom::start_v);
   });
 }
 

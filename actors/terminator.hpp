@@ -15,6 +15,7 @@ namespace sluice {
 struct drain_step {
   std::string name;
   std::function<void(terminator_actor::pointer self, const std::function<void()>& done)> begin;
+  std::chrono::milliseconds pause{0}; ///< Between its end and the next step.
 };
 
 struct terminator_state {

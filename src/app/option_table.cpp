@@ -125,6 +125,7 @@ std::vector<option> table() {
     {.key = "supervision.restartWindow", .field = SLUICE_FIELD(supervision.restart_window), .help = "Time over which restarts are counted.", .min = 1, .max = 24 * hour},
     {.key = "supervision.backoffInitial", .field = SLUICE_FIELD(supervision.backoff_initial), .help = "Wait before the first restart; doubles with each further one in the window, jittered.", .min = 1, .max = hour},
     {.key = "supervision.backoffMax", .field = SLUICE_FIELD(supervision.backoff_max), .help = "Wait before a restart, at most.", .min = 1, .max = hour},
+    {.key = "supervision.drainDelay", .field = SLUICE_FIELD(supervision.drain_delay), .help = "From SIGTERM on, `GET /readyz` fails and all else goes on for this long, so that a load balancer has time to notice.", .max = hour},
     {.key = "supervision.gracePeriod", .field = SLUICE_FIELD(supervision.grace_period), .help = "From SIGTERM to exit, at most.", .max = hour},
 
     {.key = "aggregation.name", .field = SLUICE_AGGREGATION(name), .help = "Its name: unique, and the end of its consumer group's name."},

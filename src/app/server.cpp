@@ -164,8 +164,9 @@ struct server::impl {
   config cfg;
   stats counters;
   std::function<void(std::string)> failed = [](const std::string&) {};
-  std::atomic<bool> running{false}; ///< All roles are there; the port answers before that.
-  std::atomic<bool> draining{false};
+  std::atomic<bool> running{false};  ///< All roles are there; the port answers before that.
+  std::atomic<bool> leaving{false};  ///< A stop has begun: not ready any more.
+  std::atomic<bool> draining{false}; ///< Nothing is taken any more.
   std::shared_ptr<std::atomic<bool>> keep_trying = std::make_shared<std::atomic<bool>>(true);
   std::unique_ptr<kafka::embedded_broker> broker;
   std::shared_ptr<role<kafka_producer_actor>> producer = std::make_shared<role<kafka_producer_actor>>();
@@ -343,8 +344,8 @@ void server::impl::status(std::function<void(json)> answer) {
 }
 
 void server::impl::readiness(std::function<void(std::string)> answer) {
-  if (draining || !running) {
-    answer(draining ? "the server is stopping; use another node" : "the server is starting; ask again");
+  if (leaving || !running) {
+    answer(leaving ? "the server is stopping; use another node" : "the server is starting; ask again");
     return;
   }
   system->spawn([this, answer = std::move(answer)](caf::event_based_actor* self) {
@@ -494,7 +495,10 @@ std::vector<drain_step> server::impl::drain_steps() {
     self->request(whom, std::chrono::minutes{5}, message...)
         .then([done](atom::done) { done(); }, [done](const caf::error&) { done(); });
   };
+  steps.push_back(
+      {"readiness", [](self_pointer, const std::function<void()>& done) { done(); }, cfg.supervision.drain_delay});
   steps.push_back({"intake", [this](self_pointer self, const std::function<void()>& done) {
+                     draining = true;
                      self->send(*top, atom::drain_v);
                      if (generating)
                        caf::anon_send_exit(generating, caf::exit_reason::user_shutdown);
@@ -522,8 +526,7 @@ std::vector<drain_step> server::impl::drain_steps() {
   return steps;
 }
 
-// -- the facade
-// ---------------------------------------------------------------------------------------------------------
+// -- the facade -------------------------------------------------------------------------------------------------------
 
 server::server(config cfg) : impl_(std::make_unique<impl>(std::move(cfg))) {
   // nop
@@ -531,7 +534,7 @@ server::server(config cfg) : impl_(std::make_unique<impl>(std::move(cfg))) {
 
 server::~server() {
   if (impl_->system && impl_->top) {
-    impl_->cfg.supervision.grace_period = milliseconds{0};
+    impl_->cfg.supervision.grace_period = impl_->cfg.supervision.drain_delay = milliseconds{0};
     stop();
   }
 }
@@ -602,7 +605,7 @@ bool server::stop() {
   auto& me = *impl_;
   if (!me.system || !me.top)
     return true;
-  me.draining = true;
+  me.leaving = true;
   auto finished = std::make_shared<std::promise<bool>>();
   me.system->spawn(terminator, me.drain_steps(),
                    me.cfg.supervision.grace_period * 4 / 5, // the rest is for leaving what hangs

@@ -352,9 +352,14 @@ void stream_shard::tick(milliseconds passed) {
   if (!slicing_)
     run_slice();
   ++ticks_;
-  for (auto& who : std::exchange(hushed_, {}))
-    if (!who->closed_)
+  for (auto& who : std::exchange(hushed_, {})) {
+    if (who->closed_)
+      continue;
+    if (has_answers_unread(*who))
+      hushed_.push_back(std::move(who));
+    else
       watch(who);
+  }
   for (auto now = clock::now(); !closing_.empty() && closing_.front().first <= now; closing_.pop_front())
     close(*closing_.front().second, stream_end::finished);
 }

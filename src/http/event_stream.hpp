@@ -153,6 +153,7 @@ private:
 
   // WebSockets:
   void hear(stream& who, std::string_view bytes);
+  bool has_answers_unread(const stream& who) const;
   void take(stream& who, ws_message what);
   void listen_to_messages(stream& who, std::function<void(std::string)> received);
   void send_pong(stream& who);
@@ -189,7 +190,7 @@ private:
   clock::time_point pacer_end_ = clock::time_point::max();
   bool slicing_ = false;                                         ///< The next slice has been posted.
   std::deque<std::pair<clock::time_point, stream_ptr>> closing_; ///< Wait for the client's close frame until then.
-  std::vector<stream_ptr> hushed_;                               ///< Have said enough for this tick.
+  std::vector<stream_ptr> hushed_;                               ///< Have said enough for now.
   uint64_t ticks_ = 0;
   // The heartbeat sweep:
   size_t beat_cursor_ = 0;

@@ -22,7 +22,7 @@ constexpr uint32_t max_pending = 64;
 /// One client's side of the conversation. Messages come on the I/O thread; answers go out from any.
 class conversation : public std::enable_shared_from_this<conversation> {
 public:
-  conversation(api with, identity who, event_stream_ptr stream, std::string client)
+  conversation(std::shared_ptr<const api> with, identity who, event_stream_ptr stream, std::string client)
       : with_(std::move(with)), who_(std::move(who)), stream_(std::move(stream)), client_(std::move(client)) {}
 
   void take(const std::string& text) {
@@ -60,12 +60,12 @@ private:
     channel_names channels;
     auto wrong = read_channels(message, channels);
     if (!wrong)
-      wrong = check_channels(with_, who_, channels, "/channels");
+      wrong = check_channels(*with_, who_, channels, "/channels");
     if (wrong) {
       refuse(ref, *wrong);
       return;
     }
-    with_.change_channels(client_, channels, add,
+    with_->change_channels(client_, channels, add,
                           [self = shared_from_this(), ref](const caf::expected<channel_names>& now) {
                             if (now)
                               self->say({{"type", "ack"}, {"ref", ref}, {"channels", *now}});
@@ -82,7 +82,7 @@ private:
                                                                                  : std::string{};
     outgoing_record record;
     auto id = make_uuid();
-    auto wrong = make_broadcast(with_, who_, channel, body, record, id);
+    auto wrong = make_broadcast(*with_, who_, channel, body, record, id);
     if (wrong) {
       refuse(ref, *wrong);
       return;
@@ -93,7 +93,7 @@ private:
       return;
     }
     record.headers.push_back({"sluice-event-id", id});
-    with_.publish({std::move(record)},
+    with_->publish({std::move(record)},
                   [self = shared_from_this(), ref, id](const caf::expected<std::vector<delivery>>& outcome) {
                     --self->pending_;
                     if (!outcome)
@@ -110,7 +110,7 @@ private:
                   });
   }
 
-  const api with_;
+  const std::shared_ptr<const api> with_; ///< One for all clients: it is large.
   const identity who_;
   const event_stream_ptr stream_;
   const std::string client_;
@@ -120,17 +120,18 @@ private:
 } // namespace
 
 void add_socket_routes(router& routes, const api& with) {
+  auto shared = std::make_shared<const api>(with);
   routes.add_socket(
       "/ws",
-      [with](const request& req, const event_stream_ptr& stream) {
+      [shared](const request& req, const event_stream_ptr& stream) {
         auto wish = make_live_request(req, stream, split_channels(parameter(req, "channels")));
-        auto talk = std::make_shared<conversation>(with, req.who, stream, wish.client);
+        auto talk = std::make_shared<conversation>(shared, req.who, stream, wish.client);
         stream->on_message([talk](const std::string& text) { talk->take(text); }); // let go of with the stream
-        with.open_session(std::move(wish));
+        shared->open_session(std::move(wish));
       },
-      [with](request& req) {
+      [shared](request& req) {
         auto channels = split_channels(parameter(req, "channels"));
-        return stream_verdict{check_live_request(with, req, channels, "channels", !channels.empty()), {}};
+        return stream_verdict{check_live_request(*shared, req, channels, "channels", !channels.empty()), {}};
       });
 }
 

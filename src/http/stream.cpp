@@ -412,7 +412,7 @@ void stream_shard::listen(const stream_ptr& who) {
       ws.messages = 0;
     hear(*who, {scratch.data(), bytes});
     count_deliveries();
-    if (ws.messages >= messages_a_tick) {
+    if (ws.messages >= messages_a_tick || has_answers_unread(*who)) {
       hushed_.push_back(who);
       return;
     }

@@ -1,4 +1,5 @@
 // The part of a stream that only WebSockets have: what the client says, pings, the closing handshake.
+#include <algorithm>
 #include <utility>
 
 #include "http/stream.hpp"
@@ -33,6 +34,11 @@ void stream_shard::hear(stream& who, std::string_view bytes) {
     ws.failed = true;
     finish(who, std::make_shared<const std::string>(encode_ws_close(code)));
   }
+}
+
+/// Who reads less than it asks for is not heard until it has read; the bytes that wait for it would have no bound.
+bool stream_shard::has_answers_unread(const stream& who) const {
+  return who.own_waiting() - std::min(who.taken_, who.own_waiting()) > cfg_.max_queue_bytes;
 }
 
 void stream_shard::take(stream& who, ws_message what) {

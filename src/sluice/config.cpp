@@ -164,6 +164,10 @@ public:
     check_auth();
     if (cfg_.supervision.backoff_initial > cfg_.supervision.backoff_max)
       add("supervision.backoffInitial", "is longer than supervision.backoffMax");
+    if (cfg_.supervision.drain_delay > cfg_.supervision.grace_period / 2)
+      add("supervision.drainDelay",
+          "is more than half of supervision.gracePeriod, which it is a part of; shorten it, or "
+          "lengthen the other");
     for (std::size_t i = 0; i < cfg_.aggregations.size(); ++i)
       check_aggregation("aggregations[" + std::to_string(i) + "]", cfg_.aggregations[i]);
     for (std::size_t i = 0; i < cfg_.channels.size(); ++i)

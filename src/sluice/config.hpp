@@ -169,6 +169,7 @@ struct supervision_config {
   milliseconds backoff_initial{200}; ///< Doubles with each restart in the window, jittered.
   milliseconds backoff_max{10000};
   milliseconds grace_period{10000}; ///< From SIGTERM to exit, at most.
+  milliseconds drain_delay{0};      ///< Of it, the first part: readiness fails, all else goes on.
 };
 
 struct config {

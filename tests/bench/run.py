@@ -335,7 +335,11 @@ def bench_sse(broker, folder, given):
             stack.callback(server.stop)
             server.start()
             url = f"http://127.0.0.1:{server.port}/events"
-            measure(TOOLS, "quick", url, url, server.pid)  # warm-up: the first event opens connections to the broker
+            # Warm-up: the first event opens connections to the broker, and its JVM compiles what it does often.
+            if bootstrap:
+                load(TOOLS, ["--url", url, "--pub-url", url, "-n", 0, "--pad", 150, "--pub-conns", 16, "--duration",
+                             0.5 if given.quick else 5])
+            measure(TOOLS, "quick", url, url, server.pid)
             ours.append((name, url, url, server.pid))
         socket_url = ours[0][1].replace("http:", "ws:").replace("/events", "/ws?channels=events")
         ours.insert(1, ("sluice, WebSocket", socket_url, *ours[0][2:]))
@@ -373,6 +377,33 @@ def hold(clients, workers, url, pids, seconds):
     if got["connected"] < clients:
         say(f"{got['failed']} of {clients:,} clients were not connected {got['sample']}")
     return {"clients": clients, "connected": got["connected"], "kib": got["server"]["pss_per_conn_b"] / 1024}
+
+
+# An event as applications send them: what repeats in it, as names and states do, is what gzip saves.
+ORDER = ('{"type":"order.updated","data":{"orderId":"o-{seq}","seq":{seq},"state":"shipped","customer":{"id":"c-{ts}",'
+         '"segment":"retail"},"lines":[{"sku":"AB-1043","count":2,"price":19.95},{"sku":"XK-77","count":1,"price":4.5}],'
+         '"total":44.4},"metadata":{"eventId":"{ts}-{seq}","timestamp":{ts},"ts":{ts},"source":"shop","version":1}}')
+
+
+def bench_compression(broker, folder, given):
+    """Each client's bytes and the server's CPU with and without gzip: {(events a second, clients, gzip?): [results]}"""
+    results = {}
+    with contextlib.ExitStack() as stack:
+        server = gateway(folder, broker.bootstrap, sse={"topics": ["events-topic"], "compression": True})
+        stack.callback(server.stop)
+        server.start()
+        url = f"http://127.0.0.1:{server.port}/events"
+        for _ in range(given.repeats):
+            for rate, count in ((20, 500), (2000, 50)):
+                for zipped in (False, True):
+                    say(f"crowd: {rate:,} events/s to {count:,} clients, {'gzip' if zipped else 'as they are'}")
+                    got = load(TOOLS, ["--url", url, "--pub-url", url, "--pid", server.pid, "-n", count, "--rate", rate,
+                                       "--body", ORDER, "--duration", 1 if given.quick else 4,
+                                       *(["-H", "Accept-Encoding: gzip"] if zipped else [])])
+                    results.setdefault((rate, count, zipped), []).append(
+                        {"bytes": got["bytes"] / max(got["events"], 1), "cpu": got["server"]["cpu_s_per_million"],
+                         "p50_ms": got["lat_us"]["p50"] / 1e3, "lost": got["events_expected"] - got["events"]})
+    return results
 
 
 def bench_crowd(broker, folder, given):
@@ -418,6 +449,9 @@ def bench_crowd(broker, folder, given):
                 got = load(TOOLS, ["--pub-url", url, "-n", count, "--url", url, "--pad", 150, "--pub-conns", 16, "--duration",
                                    0.5 if small else 3, "--settle", 0.5])
                 results["publish"].append({f"per_s_{count}": got["pub"]["per_s"]})
+    results["compression"] = [
+        {"rate": rate, "clients": count, "gzip": zipped, "runs": runs}
+        for (rate, count, zipped), runs in bench_compression(broker, folder, given).items()]
     return results
 
 
@@ -440,6 +474,12 @@ def show_crowd(got):
     table.append(["POST/s at 16 connections with 0 clients, with 1",
                   f"{median(got['publish'], 'per_s_0'):,.0f}, {median(got['publish'], 'per_s_1'):,.0f}"])
     print("\n## Crowds\n\n" + markdown(table))
+    table = [["events/s", "clients", "gzip", "bytes an event", "CPU s/M", "p50 ms", "lost"]]
+    for one in got["compression"]:
+        runs = one["runs"]
+        table.append([f"{one['rate']:,}", one["clients"], "yes" if one["gzip"] else "no", f"{median(runs, 'bytes'):.0f}",
+                      f"{median(runs, 'cpu'):.2f}", f"{median(runs, 'p50_ms'):.1f}", f"{median(runs, 'lost'):.0f}"])
+    print("\n## Compression (events of 350 bytes)\n\n" + markdown(table))
     return goals
 
 

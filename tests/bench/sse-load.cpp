@@ -30,11 +30,13 @@
 #include <dirent.h>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <set>
 #include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
+#include <zlib.h>
 
 using u64 = uint64_t;
 using i64 = int64_t;
@@ -153,6 +155,16 @@ static Ctl* C;
 static WStats* W;
 
 // ---------------------------------------------------------------- one subscriber connection
+struct Zip : z_stream {
+  Zip() : z_stream{} {
+    if (inflateInit2(this, 15 + 16) != Z_OK)
+      die("no memory for zlib");
+  }
+  Zip(const Zip&) = delete;
+  Zip& operator=(const Zip&) = delete;
+  ~Zip() { inflateEnd(this); }
+};
+
 struct Conn {
   int fd = -1;
   uint8_t st = 0; // 0 connecting, 1 header, 2 stream, 3 dead
@@ -162,6 +174,7 @@ struct Conn {
   string part;  // partial header, then partial SSE line
   string cpart; // partial chunk-size line
   string last_id, cur_id;
+  std::unique_ptr<Zip> zip; // null: a body without Content-Encoding: gzip
 };
 
 struct Worker {
@@ -252,6 +265,23 @@ struct Worker {
       s.lat.add(t > c.ts ? t - c.ts : 0);
     }
   }
+  bool body(Conn& c, string_view d) { // false: malformed
+    if (!c.zip) {
+      sse(c, d);
+      return true;
+    }
+    static thread_local char buf[256 * 1024];
+    c.zip->next_in = reinterpret_cast<unsigned char*>(const_cast<char*>(d.data()));
+    c.zip->avail_in = unsigned(d.size());
+    do {
+      c.zip->next_out = reinterpret_cast<unsigned char*>(buf);
+      c.zip->avail_out = sizeof buf;
+      if (int r = inflate(c.zip.get(), Z_SYNC_FLUSH); r != Z_OK && r != Z_BUF_ERROR)
+        return false;
+      sse(c, {buf, sizeof buf - c.zip->avail_out});
+    } while (!c.zip->avail_out);
+    return true;
+  }
   void sse(Conn& c, string_view d) {
     while (!d.empty()) {
       const void* p = memchr(d.data(), '\n', d.size());
@@ -303,7 +333,8 @@ struct Worker {
         if (send(c.fd, pong.data(), pong.size(), MSG_NOSIGNAL) < 0)
           return false;
       }
-      if (op == 1) {
+      string_view said = c.part; // what has another type is about the stream: connected, retry, cursor, gap
+      if (op == 1 && (!said.starts_with("{\"type\":") || said.starts_with("{\"type\":\"event\""))) {
         line(c, "data: " + c.part);
         line(c, {});
       }
@@ -316,14 +347,13 @@ struct Worker {
   bool stream(Conn& c, string_view d) { // false: the body has ended or is malformed
     if (O.url.ws)
       return frames(c, d);
-    if (!c.chunked) {
-      sse(c, d);
-      return true;
-    }
+    if (!c.chunked)
+      return body(c, d);
     while (!d.empty()) {
       if (c.cst == 1) {
         size_t k = size_t(std::min<u64>(c.left, d.size()));
-        sse(c, d.substr(0, k));
+        if (!body(c, d.substr(0, k)))
+          return false;
         d.remove_prefix(k);
         if (!(c.left -= k))
           c.cst = 2;
@@ -396,6 +426,8 @@ struct Worker {
         return drop(c, EPROTO);
       }
       c.chunked = h.find("transfer-encoding: chunked") != string::npos;
+      if (h.find("content-encoding: gzip") != string::npos)
+        c.zip = std::make_unique<Zip>();
       c.st = 2;
       s.connect.add(t_read - c.t0);
       ++s.connected;
@@ -826,10 +858,10 @@ static string json_str(const string& s) {
 
 static const char* HELP =
     "sse-load --url http://127.0.0.1:PORT/PATH [options]     (one JSON object on stdout)\n"
-    "   ws://… instead of http://…: WebSocket; each text message is an event\n"
+    "   ws://… instead of http://…: WebSocket; each text message is an event, unless it has a `type` that is not\n"
     " subscribers: -n N  --workers K (processes)  --ramp PER_S  --srcs M (source addresses 127.0.1.1..M; default "
     "N/20000+1, 0 none)\n"
-    "   -H 'Name: value'  --last-event-id ID  --rcvbuf B  --connect-timeout S\n"
+    "   -H 'Name: value' (with Accept-Encoding: gzip bodies are read as such)  --last-event-id ID  --rcvbuf B  --connect-timeout S\n"
     "   --slow FRACTION (stop reading after the response head)  --slow-rcvbuf B  --slow-read S (they read again at the "
     "end, this long)\n"
     " publisher:   --pub-url URL  --body TEMPLATE ({seq} {ts} {pad})  --body-file F  --pad N  --pub-header 'Name: "

@@ -481,7 +481,7 @@ def test_retry_at_start_and_before_drain_jittered_and_lifetimes_too(make_server,
 
 
 def test_on_sigterm_readiness_fails_first_and_streams_end_between_events(make_server, channel):
-    server = make_server()
+    server = make_server(supervision={"drainDelay": 1000})
     streams = [opened(listen(server, channel)) for _ in range(20)]
     broadcast(server, channel, 1)
     for one in streams:

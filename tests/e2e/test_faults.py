@@ -125,7 +125,7 @@ def test_a_server_killed_under_load_loses_nothing_acknowledged(sluice, kafka):
 # -- the ordered end ---------------------------------------------------------------------------------------------------
 
 def test_sigterm_drains_readiness_first_and_streams_end_cleanly(sluice, kafka):
-    config, source, sink = configured(kafka)
+    config, source, sink = configured(kafka, supervision={"drainDelay": 2000})
     server = sluice(config)
     streams = [server.events() for _ in range(20)]
     for stream in streams:
@@ -149,6 +149,8 @@ def test_sigterm_drains_readiness_first_and_streams_end_cleanly(sluice, kafka):
         while time.monotonic() - begin < GRACE_SECONDS:
             ended = any(stream.ended.is_set() for stream in streams)
             seen.append((ask(), ended))
+            if [status for status, _ in seen].count(503) == 1:
+                assert server.post("/events", event(-1)).status == 202  # all else goes on, also for new connections
     except (OSError, http.client.HTTPException):
         pass
     code = server.process.wait(GRACE_SECONDS + 5)

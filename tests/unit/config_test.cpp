@@ -539,6 +539,14 @@ CAF_TEST(TLS needs a certificate and its key) {
   CAF_CHECK(contains(without_certificate, "is empty, but http.tlsKey is set"));
 }
 
+CAF_TEST(the delay before a drain is part of the grace period) {
+  auto error = error_of("[supervision]\ndrainDelay = \"6s\"\n");
+  CAF_CHECK(contains(error, "supervision.drainDelay"));
+  CAF_CHECK(contains(error, "more than half of supervision.gracePeriod"));
+  write("[supervision]\ndrainDelay = \"6s\"\ngracePeriod = \"12s\"\n");
+  CAF_CHECK_EQUAL(join(load().errors), "");
+}
+
 CAF_TEST(SASL needs user and password unless properties bring another mechanism) {
   auto result = load({{"KAFKA_SECURITY_PROTOCOL", "SASL_SSL"}});
   CAF_CHECK_EQUAL(result.errors.size(), 2u);

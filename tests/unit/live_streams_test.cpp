@@ -822,6 +822,35 @@ CAF_TEST(a client that floods is heard in full but not at once) {
   CAF_CHECK_EQUAL(heard.load(), 1000);
 }
 
+CAF_TEST(a client that talks and does not read is not heard beyond its queue) {
+  fixture f{with_queue(64 * 1024)};
+  auto [who, stream] = f.open_socket(small_buffer);
+  auto [other, other_stream] = f.open_socket();
+  constexpr int total = 300;
+  std::atomic<int> heard{0}, ticks{0};
+  stream->on_message([&, s = stream](const std::string& text) {
+    ++heard;
+    s->send(make_frame(encode_ws_text(text + std::string(64 * 1024, '.'))), 0);
+  });
+  other_stream->on_message([&](const std::string&) { ++ticks; });
+  std::thread talker{[&, to = who.get()] {
+    for (int i = 0; i < total; ++i)
+      to->say(ws_frame(0x81, padded(std::to_string(i), 1000)));
+  }};
+  wait_until("its answers wait", [&] { return heard > 4; });
+  // As many messages as are heard in 20 ticks, in which all of the first client's could be.
+  std::string many;
+  for (int i = 0; i < 20 * 64; ++i)
+    many += ws_frame(0x81, "x");
+  other->say(many);
+  wait_until("ticks have passed", [&] { return ticks == 20 * 64; });
+  CAF_CHECK(heard < 100);
+  for (int i = 0; i < total; ++i)
+    CAF_REQUIRE(who->shown_frame().starts_with("text " + std::to_string(i) + " ."));
+  talker.join();
+  CAF_CHECK_EQUAL(heard.load(), total);
+}
+
 CAF_TEST(a WebSocket for which there is no room is refused) {
   sse_config cfg;
   cfg.max_streams = 1;
