@@ -32,15 +32,16 @@ void key_lanes::push(item what) {
   else
     lane.first = added;
   if (lane.first == added && lane.taken == 0)
-    ready_.push_back(index);
+    become_ready(index);
   lane.last = added;
 }
 
-std::vector<key_lanes::item> key_lanes::take(std::size_t max, std::size_t max_lanes) {
+std::vector<key_lanes::item> key_lanes::take(std::size_t max, std::size_t max_lanes, std::size_t queue) {
   std::vector<item> taken;
-  for (; max_lanes > 0 && taken.size() < max && !ready_.empty(); --max_lanes) {
-    auto& lane = lanes_[ready_.front()];
-    ready_.pop_front();
+  auto& ready = ready_[queue];
+  for (; max_lanes > 0 && taken.size() < max && !ready.empty(); --max_lanes) {
+    auto& lane = lanes_[ready.front()];
+    ready.pop_front();
     while (lane.first != none && taken.size() < max) {
       const auto index = std::exchange(lane.first, nodes_[lane.first].next);
       taken.push_back(free_node(index));
@@ -53,7 +54,7 @@ std::vector<key_lanes::item> key_lanes::take(std::size_t max, std::size_t max_la
 void key_lanes::done(const item& what) {
   auto& lane = lanes_[what.lane];
   if (--lane.taken == 0 && lane.first != none)
-    ready_.push_back(what.lane);
+    become_ready(what.lane);
 }
 
 void key_lanes::put_back(item what) {
@@ -65,7 +66,7 @@ void key_lanes::put_back(item what) {
     lane.last = added;
   lane.first = added;
   if (--lane.taken == 0)
-    ready_.push_back(index);
+    become_ready(index);
 }
 
 void key_lanes::erase_if(const std::function<bool(const item&)>& goes) {
@@ -83,7 +84,8 @@ void key_lanes::erase_if(const std::function<bool(const item&)>& goes) {
     }
     lane.last = last;
   }
-  std::erase_if(ready_, [this](uint32_t index) { return lanes_[index].first == none; });
+  for (auto& ready : ready_)
+    std::erase_if(ready, [this](uint32_t index) { return lanes_[index].first == none; });
 }
 
 } // namespace sluice

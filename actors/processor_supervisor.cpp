@@ -70,10 +70,8 @@ processor_supervisor_state::~processor_supervisor_state() {
   for (auto& slot : slots)
     if (slot.worker)
       caf::anon_send_exit(slot.worker, caf::exit_reason::user_shutdown);
-  for (auto& [id, one] : tenures) {
-    counters->returned.add(one.ledger.in_flight());
-    counters->in_flight.sub(one.ledger.in_flight());
-  }
+  for (auto& [id, one] : tenures)
+    count_returned(one);
   counters->parked_keys.set(0);
   counters->parked_records.set(0);
 }
@@ -85,6 +83,11 @@ int64_t processor_supervisor_state::unix_ms(time_point when) const {
 processor_supervisor_state::tenure* processor_supervisor_state::find(uint64_t id) {
   auto it = tenures.find(id);
   return it == tenures.end() ? nullptr : &it->second;
+}
+
+void processor_supervisor_state::count_returned(const tenure& ended) {
+  counters->returned.add(ended.ledger.in_flight());
+  counters->in_flight.sub(ended.ledger.in_flight());
 }
 
 // -- what comes from the consumer -------------------------------------------------------------------------------------
@@ -197,9 +200,7 @@ void processor_supervisor_state::revoke(const partition_list& partitions, bool l
     }
   if (lost) // someone else has them: nothing may be committed, nothing is waited for
     for (auto id : what.tenures) {
-      auto& one = tenures.at(id);
-      counters->returned.add(one.ledger.in_flight());
-      counters->in_flight.sub(one.ledger.in_flight());
+      count_returned(tenures.at(id));
       tenures.erase(id);
     }
   revocations.push_back(std::move(what));
@@ -219,8 +220,7 @@ void processor_supervisor_state::finish_revocations() {
     commit(); // before the answer, after which the partitions are no longer ours
     for (auto id : it->tenures)
       if (auto* one = find(id)) {
-        counters->returned.add(one->ledger.in_flight());
-        counters->in_flight.sub(one->ledger.in_flight());
+        count_returned(*one);
         tenures.erase(id);
       }
     it->promise.deliver(atom::done_v);
@@ -254,18 +254,19 @@ void processor_supervisor_state::dispatch(const tenure& owner, item what) {
 }
 
 void processor_supervisor_state::feed() {
-  while (!idle.empty() && lanes.ready() > 0) {
-    const auto index = idle.back();
-    auto& slot = slots[index];
-    if (!slot.worker || slot.current) { // it has crashed since, or is there twice
-      idle.pop_back();
-      continue;
-    }
-    // A fair part of what is free, so that the others are not left without.
-    auto taken = lanes.take(slot.share, (lanes.ready() + slots.size() - 1) / slots.size());
-    std::vector<item> batch;
-    batch.reserve(taken.size());
-    for (auto& one : taken) {
+  for (size_t i = idle.size(); i-- > 0;)
+    if (give_work(idle[i]))
+      idle.erase(idle.begin() + static_cast<std::ptrdiff_t>(i));
+}
+
+bool processor_supervisor_state::give_work(uint32_t index) {
+  auto& slot = slots[index];
+  const size_t queue = keys_stay ? index : 0;
+  const size_t takers = keys_stay ? 1 : slots.size();
+  std::vector<item> batch;
+  while (batch.empty() && lanes.ready(queue) > 0) {
+    // A fair part of the lanes at most, so that the others are not left without.
+    for (auto& one : lanes.take(slot.share, (lanes.ready(queue) + takers - 1) / takers, queue)) {
       auto& owner = tenures.at(one.tenure);
       if (auto first = parked_before(owner, one)) { // it waited while an earlier record of its key failed
         lanes.done(one);
@@ -275,18 +276,18 @@ void processor_supervisor_state::feed() {
       ++owner.at_work;
       batch.push_back(std::move(one));
     }
-    if (batch.empty())
-      continue;
-    idle.pop_back();
-    slot.current = std::make_shared<processor_work>(std::move(batch));
-    slot.current->slot = index;
-    slot.current->unix_offset_ms = unix_offset_ms;
-    slot.kept = static_cast<uint32_t>(slot.current->items.size());
-    slot.seen = 0;
-    slot.sent = slot.since = now();
-    self->send(slot.worker, slot.current);
-    arm(slot.sent + look_interval());
   }
+  if (batch.empty())
+    return false;
+  slot.current = std::make_shared<processor_work>(std::move(batch));
+  slot.current->slot = index;
+  slot.current->unix_offset_ms = unix_offset_ms;
+  slot.kept = static_cast<uint32_t>(slot.current->items.size());
+  slot.seen = 0;
+  slot.sent = slot.since = now();
+  self->send(slot.worker, slot.current);
+  arm(slot.sent + look_interval());
+  return true;
 }
 
 void processor_supervisor_state::worked(const processor_work_ptr& work, uint32_t count) {
@@ -446,7 +447,7 @@ void processor_supervisor_state::worker_ended(const caf::down_msg& down) {
   auto cause = describe(down.reason);
   if (auto work = std::exchange(slot.current, nullptr)) {
     const auto begun = work->stop();
-    const auto ended = begun > work->items.size() ? begun - 1 : begun == 0 ? 0 : begun - 1;
+    const auto ended = begun == 0 ? 0 : begun - 1;
     const auto broken = begun > 0 && begun <= work->items.size();
     settle(slot, work, ended, broken ? make_failure(ec::processor_failed, "its worker ended: " + cause) : caf::error{});
   }
@@ -752,11 +753,10 @@ void processor_supervisor_state::arm(time_point when) {
   self->delayed_send(self, std::chrono::ceil<milliseconds>(delay), atom::tick_v);
 }
 
-processor_supervisor_actor::behavior_type processor_supervisor(processor_supervisor_state::self_pointer self,
-                                                               processor_config cfg, worker_maker make_worker,
-                                                               std::shared_ptr<role<kafka_producer_actor>> producer,
-                                                               std::shared_ptr<role<dead_letter_actor>> dead_letters,
-                                                               processor_stats* counters) {
+processor_supervisor_actor::behavior_type
+processor_supervisor(processor_supervisor_state::self_pointer self, processor_config cfg, worker_maker make_worker,
+                     bool keys_stay, std::shared_ptr<role<kafka_producer_actor>> producer,
+                     std::shared_ptr<role<dead_letter_actor>> dead_letters, processor_stats* counters) {
   auto& st = self->state;
   st.cfg = std::move(cfg);
   st.make_worker = std::move(make_worker);
@@ -769,6 +769,9 @@ processor_supervisor_actor::behavior_type processor_supervisor(processor_supervi
   log_crashes(self, st.name);
   self->set_down_handler([self](const caf::down_msg& down) { self->state.worker_ended(down); });
   st.slots.resize(st.cfg.concurrency);
+  st.keys_stay = keys_stay;
+  if (keys_stay)
+    st.lanes = key_lanes{st.cfg.concurrency};
   for (uint32_t i = 0; i < st.cfg.concurrency; ++i)
     st.start_worker(i);
   return {

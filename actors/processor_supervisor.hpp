@@ -91,6 +91,8 @@ struct processor_supervisor_state {
   time_point now() const { return self->clock().now(); }
   int64_t unix_ms(time_point when) const;
   tenure* find(uint64_t id);
+  /// Whatever of it has no end yet is somebody else's now.
+  void count_returned(const tenure& ended);
 
   // What comes from the consumer.
   caf::result<partition_list> assign(const partition_list& partitions);
@@ -106,6 +108,8 @@ struct processor_supervisor_state {
   void dispatch(const tenure& owner, item what);
   /// Gives idle workers something to do.
   void feed();
+  /// False: there is nothing for this one.
+  bool give_work(uint32_t index);
   void worked(const processor_work_ptr& work, uint32_t count);
   /// Takes the outcomes of the first `count` records; `broken` is what happened to the one after them. All others go
   /// back to their lanes.
@@ -150,6 +154,7 @@ struct processor_supervisor_state {
   self_pointer self;
   processor_config cfg;
   worker_maker make_worker;
+  bool keys_stay = false;
   std::shared_ptr<role<kafka_producer_actor>> producer;
   std::shared_ptr<role<dead_letter_actor>> dead_letters;
   processor_stats* counters = nullptr;
@@ -158,7 +163,7 @@ struct processor_supervisor_state {
   std::unordered_map<uint64_t, tenure> tenures;
   std::vector<worker_slot> slots;
   std::vector<uint32_t> idle; ///< Slots with a worker and nothing for it to do.
-  key_lanes lanes;            ///< What waits for a worker.
+  key_lanes lanes;            ///< What waits for a worker; where keys stay, with a queue for each slot.
   std::unordered_map<caf::actor_addr, uint32_t> running; ///< Slot of each worker.
   std::unordered_set<caf::actor_addr> stuck;             ///< Given up, and not ended yet.
   std::unordered_map<uint64_t, parked_key> parked;
@@ -179,12 +184,12 @@ struct processor_supervisor_state {
 
 /// Runs one processor on the records of its partitions, by workers that `make_worker` makes: each key in order, failing
 /// keys again after a growing delay while others flow, records that will not do to `dead_letters`, what the processor
-/// emits to `producer`. Commits what is finished. Past the bounds of `cfg`, which must be `effective`, the consumer
-/// gets no credit. Ends with an error when workers crash too often. `counters` must outlive it.
-processor_supervisor_actor::behavior_type processor_supervisor(processor_supervisor_state::self_pointer self,
-                                                               processor_config cfg, worker_maker make_worker,
-                                                               std::shared_ptr<role<kafka_producer_actor>> producer,
-                                                               std::shared_ptr<role<dead_letter_actor>> dead_letters,
-                                                               processor_stats* counters);
+/// emits to `producer`. Commits what is finished. With `keys_stay` each key has a worker for good, else any that is
+/// free may take it. Past the bounds of `cfg`, which must be `effective`, the consumer gets no credit. Ends with an
+/// error when workers crash too often. `counters` must outlive it.
+processor_supervisor_actor::behavior_type
+processor_supervisor(processor_supervisor_state::self_pointer self, processor_config cfg, worker_maker make_worker,
+                     bool keys_stay, std::shared_ptr<role<kafka_producer_actor>> producer,
+                     std::shared_ptr<role<dead_letter_actor>> dead_letters, processor_stats* counters);
 
 } // namespace sluice

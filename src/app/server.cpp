@@ -428,8 +428,9 @@ caf::expected<caf::actor> server::impl::start_processor(processing& which) {
     return which.what.function ? system->spawn<caf::detached>(processor_worker, which.cfg.name, which.what, supervisor)
                                : system->spawn(processor_worker, which.cfg.name, which.what, supervisor);
   };
-  auto supervisor =
-      system->spawn(processor_supervisor, which.cfg, worker_maker{make_worker}, producer, dead_letters, which.numbers);
+  const bool keys_stay = !which.what.function; // an actor may keep a state by key
+  auto supervisor = system->spawn(processor_supervisor, which.cfg, worker_maker{make_worker}, keys_stay, producer,
+                                  dead_letters, which.numbers);
   auto consumer = system->spawn<caf::detached>(kafka_consumer, std::move(source), record_handler_actor{supervisor},
                                                which.cfg.in_flight_records, &counters);
   which.supervisor = caf::actor_cast<caf::actor>(supervisor);

@@ -38,8 +38,14 @@ void create(rd_kafka_t* producer, const std::string& name, int partitions) {
 } // namespace
 
 int main(int argc, char** argv) {
-  bench::options given{
-      argc, argv, {{"--brokers", ""}, {"--topic", ""}, {"--events", ""}, {"--partitions", "1"}, {"--bytes", "200"}, {"--keys", "0"}}};
+  bench::options given{argc,
+                       argv,
+                       {{"--brokers", ""},
+                        {"--topic", ""},
+                        {"--events", ""},
+                        {"--partitions", "1"},
+                        {"--bytes", "200"},
+                        {"--keys", "0"}}};
   const auto events = given.number("--events");
   const auto partitions = std::max<uint64_t>(given.number("--partitions"), 1);
   const auto bytes = given.number("--bytes");

@@ -69,7 +69,9 @@ kafka_consumer_actor::behavior_type feeder(kafka_consumer_actor::stateful_pointe
 
 int main(int argc, char** argv) {
   bench::options given{
-      argc, argv, {{"--records", "3000000"}, {"--concurrency", "2"}, {"--keys", "1000"}, {"--wait-us", "0"}, {"--vary", "0"}}};
+      argc,
+      argv,
+      {{"--records", "3000000"}, {"--concurrency", "2"}, {"--keys", "1000"}, {"--wait-us", "0"}, {"--vary", "0"}}};
   const auto records = given.number("--records") / memory_batch::size * memory_batch::size;
   const std::chrono::microseconds wait{given.number("--wait-us")};
   std::vector<std::string> keys;
@@ -97,7 +99,7 @@ int main(int argc, char** argv) {
   auto make_worker = [&](const processor_supervisor_actor& whose) {
     return system.spawn<caf::detached>(processor_worker, settings.name, work, whose);
   };
-  auto supervisor = system.spawn(processor_supervisor, settings, worker_maker{make_worker},
+  auto supervisor = system.spawn(processor_supervisor, settings, worker_maker{make_worker}, false,
                                  std::make_shared<role<kafka_producer_actor>>(),
                                  std::make_shared<role<dead_letter_actor>>(), &numbers);
   const auto begin = bench::clock::now();

@@ -1,5 +1,6 @@
-"""Processors under supervision, in the program of tests/example: whatever they do, every record has an end."""
+"""Processors under supervision, in the programs of tests/example: whatever they do, every record has an end."""
 
+import json
 import os
 import pathlib
 import random
@@ -10,19 +11,20 @@ import pytest
 
 from support import ROOT, config_for, consume, eventually, kcat, unique
 
-EXAMPLE = pathlib.Path(os.environ.get("SLUICE_EXAMPLE", ROOT / "build" / "release" / "example" / "build" / "shop"))
-NAMES = ("price", "welcome", "moody", "fragile")
+EXAMPLE = pathlib.Path(os.environ.get("SLUICE_EXAMPLE", ROOT / "build" / "release" / "example"))
+SHOP, MOODY = EXAMPLE / "shop" / "shop", EXAMPLE / "moody" / "moody"
+NAMES = ("moody", "fragile")
 QUICK = {"timeout": 600, "maxAttempts": 3, "retryInitial": 50}
 REBALANCE_SECONDS = 60
 
 
 @pytest.fixture
-def shop(sluice, kafka):
-    """Makes servers of the example; each processor reads topics of its own unless told otherwise."""
+def moods(sluice, kafka):
+    """Makes servers with the bad processors; each processor reads topics of its own unless told otherwise."""
     def make(group=None, start=True, live=True, ready=True, **processors):
         tables = [{"name": name, "topics": [unique(name)], **processors.get(name, {})} for name in NAMES]
         return sluice(config_for(kafka.bootstrap, group=group or unique("group"), processors=tables, log={"level": "info"}),
-                      binary=EXAMPLE, start=start, live=live, ready=ready)
+                      binary=MOODY, start=start, live=live, ready=ready)
     return make
 
 
@@ -58,9 +60,9 @@ def done(kafka, topic):
 
 
 @pytest.mark.seconds(180)
-def test_every_record_has_one_end_whatever_its_processor_does(shop, kafka):
+def test_every_record_has_one_end_whatever_its_processor_does(moods, kafka):
     topic = unique("moody")
-    server = shop(moody={"topics": [topic], **QUICK})
+    server = moods(moody={"topics": [topic], **QUICK})
     records = [(f"k{i}", f"good {i}") for i in range(50)]
     records += [("t", "throw"), ("p", "poison"), ("o", "once"), ("h", "hang"), ("n", "nowhere"), ("q", "quiet")]
     put(kafka, topic, records)
@@ -92,9 +94,9 @@ def test_every_record_has_one_end_whatever_its_processor_does(shop, kafka):
 
 
 @pytest.mark.seconds(120)
-def test_a_processor_that_crashes_is_started_again(shop, kafka):
+def test_a_processor_that_crashes_is_started_again(moods, kafka):
     topic = unique("fragile")
-    server = shop(fragile={"topics": [topic], **QUICK})
+    server = moods(fragile={"topics": [topic], **QUICK})
     put(kafka, topic, [("a", "one"), ("b", "crash"), ("c", "two"), ("d", "three")])
     eventually("all have an end", lambda: count(server, "done_total", "fragile") == 3
                and count(server, "dead_lettered_total", "fragile") == 1, timeout=30)
@@ -107,9 +109,9 @@ def test_a_processor_that_crashes_is_started_again(shop, kafka):
 
 
 @pytest.mark.seconds(120)
-def test_a_failing_key_keeps_its_order_while_others_flow(shop, kafka):
+def test_a_failing_key_keeps_its_order_while_others_flow(moods, kafka):
     topic = unique("moody")
-    server = shop(moody={"topics": [topic], **QUICK, "timeout": 10000, "retryInitial": 3000, "concurrency": 8})
+    server = moods(moody={"topics": [topic], **QUICK, "timeout": 10000, "retryInitial": 3000, "concurrency": 8})
     put(kafka, topic, [("slow", "once 0")])
     eventually("the key is parked", lambda: count(server, "parked_keys", "moody") == 1)
     put(kafka, topic, [(f"k{i % 10}", f"{i:04}") for i in range(500)] + [("slow", "1"), ("slow", "2")])
@@ -124,12 +126,12 @@ def test_a_failing_key_keeps_its_order_while_others_flow(shop, kafka):
 
 
 @pytest.mark.seconds(240)
-def test_a_server_killed_midway_loses_nothing(shop, kafka):
+def test_a_server_killed_midway_loses_nothing(moods, kafka):
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     chance = random.Random(seed)
     topic = unique("moody")
-    server = shop(moody={"topics": [topic], **QUICK, "timeout": 5000})
+    server = moods(moody={"topics": [topic], **QUICK, "timeout": 5000})
     def value(i):
         return f"{'throw' if i % 50 == 0 else 'poison' if i % 75 == 0 else 'once' if i % 20 == 0 else 'good'} {i}"
     values = [value(i) for i in range(1, 6001)]
@@ -160,10 +162,10 @@ def test_a_server_killed_midway_loses_nothing(shop, kafka):
 
 
 @pytest.mark.seconds(180)
-def test_partitions_with_parked_keys_move_to_another_member(shop, kafka):
+def test_partitions_with_parked_keys_move_to_another_member(moods, kafka):
     topic, group = unique("moody"), unique("group")
     settings = {"topics": [topic], **QUICK, "timeout": 10000, "maxAttempts": 2, "retryInitial": 8000}
-    first, second = (shop(group=group, start=False, moody=settings) for _ in range(2))
+    first, second = (moods(group=group, start=False, moody=settings) for _ in range(2))
     first.start()
     values = [f"{'once' if i % 10 == 0 else 'good'} {i}" for i in range(200)]
     put(kafka, topic, [(f"k{i}", text) for i, text in enumerate(values)])
@@ -181,9 +183,9 @@ def test_partitions_with_parked_keys_move_to_another_member(shop, kafka):
 
 
 @pytest.mark.seconds(90)
-def test_a_stop_waits_for_the_record_at_work(shop, kafka):
+def test_a_stop_waits_for_the_record_at_work(moods, kafka):
     topic = unique("moody")
-    server = shop(moody={"topics": [topic], **QUICK, "timeout": 10000})
+    server = moods(moody={"topics": [topic], **QUICK, "timeout": 10000})
     put(kafka, topic, [("a", "sleep"), ("a", "after")])
     eventually("it is at work", lambda: count(server, "in_flight", "moody") == 2)
     server.stop()
@@ -194,9 +196,9 @@ def test_a_stop_waits_for_the_record_at_work(shop, kafka):
 
 
 @pytest.mark.seconds(90)
-def test_a_record_past_its_deadline_is_a_dead_letter(shop, kafka):
+def test_a_record_past_its_deadline_is_a_dead_letter(moods, kafka):
     topic = unique("moody")
-    server = shop(moody={"topics": [topic], **QUICK})
+    server = moods(moody={"topics": [topic], **QUICK})
     kcat("-P", "-q", "-b", kafka.bootstrap, "-t", topic, "-H", "sluice-deadline=1000", "-X", "acks=all", data=b"late\n")
     (letter,) = eventually("a dead letter", lambda: letters(kafka, topic), timeout=30)
     assert letter["headers"]["sluice-dlq-error"] == "expired"
@@ -206,7 +208,26 @@ def test_a_record_past_its_deadline_is_a_dead_letter(shop, kafka):
 
 @pytest.mark.seconds(60)
 def test_changes_of_a_processor_that_is_not_there_are_refused(sluice, kafka):
-    server = sluice(config_for(kafka.bootstrap, processors=[{"name": "prise"}]), binary=EXAMPLE, start=False)
+    server = sluice(config_for(kafka.bootstrap, processors=[{"name": "prise"}]), binary=SHOP, start=False)
     server.start(live=False)
     assert server.process.wait(10) == 2
-    assert 'processors[0].name: this program has no processor "prise"; it has price, welcome, moody, fragile' in server.log()
+    assert 'processors[0].name: this program has no processor "prise"; it has price, welcome' in server.log()
+
+
+@pytest.mark.seconds(60)
+def test_the_shop_of_the_guide_does_what_the_guide_says(sluice, kafka):
+    group = unique("group")
+    server = sluice(config_for(kafka.bootstrap, group=group), binary=SHOP)
+    for quantity in (3, 4):
+        order = {"key": group, "value": {"quantity": quantity, "unitPrice": 250}}
+        assert server.post("/kafka/send/orders", order).status in (200, 202)
+
+    def values(topic):
+        return [one["payload"] for one in consume(kafka.bootstrap, topic) if one["key"] == group]
+    eventually("both are priced", lambda: [json.loads(one)["total"] for one in values("orders.priced")] == [750, 1000],
+               timeout=REBALANCE_SECONDS)
+    eventually("the customer is welcomed once", lambda: values("customers.welcomed") == [f"welcome, {group}"])
+    for name in ("price", "welcome"):
+        eventually("nothing is in flight", lambda name=name: count(server, "in_flight", name) == 0)
+    for name in ("price", "welcome"):
+        check_sum(server, name)

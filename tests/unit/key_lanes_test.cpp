@@ -100,6 +100,22 @@ CAF_TEST(records without a key do not wait for one another) {
   CAF_CHECK_EQUAL(lanes.ready(), 3u);
 }
 
+CAF_TEST(a key stays in its queue) {
+  key_lanes lanes{3};
+  std::map<std::string, size_t> queue_of;
+  for (uint64_t i = 0; i < 300; ++i)
+    lanes.push(make("k" + std::to_string(i % 60), i));
+  for (int round = 0; round < 2; ++round)
+    for (size_t queue = 0; queue < lanes.queues(); ++queue)
+      for (const auto& one : lanes.take(round == 0 ? 50 : 300, 300, queue)) {
+        CAF_CHECK_EQUAL(queue_of.emplace(key_of(one), queue).first->second, queue);
+        lanes.done(one);
+      }
+  CAF_CHECK_EQUAL(queue_of.size(), 60u);
+  for (size_t queue = 0; queue < lanes.queues(); ++queue)
+    CAF_CHECK_EQUAL(lanes.ready(queue), 0u);
+}
+
 CAF_TEST(what is erased is asked for once and never taken) {
   key_lanes lanes;
   for (uint64_t i = 0; i < 6; ++i)

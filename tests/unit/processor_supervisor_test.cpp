@@ -4,6 +4,8 @@
 #include "processor_supervisor.hpp"
 
 #include <algorithm>
+#include <map>
+#include <set>
 #include <stdexcept>
 
 #include "fixture.hpp"
@@ -134,6 +136,7 @@ struct fixture : actor_fixture {
   std::shared_ptr<role<dead_letter_actor>> letters = std::make_shared<role<dead_letter_actor>>();
   processor_supervisor_actor sut;
   partition_list before;
+  bool keys_stay = false;
   std::vector<std::string> trace; ///< "value" of each attempt, in the order they were made.
 
   fixture() {
@@ -159,8 +162,8 @@ struct fixture : actor_fixture {
     auto make = [this, what](const processor_supervisor_actor& whose) {
       return keep(sys.spawn(processor_worker, std::string{"test"}, what, whose));
     };
-    sut = keep(sys.spawn(processor_supervisor, effective(whole, cfg, {}), worker_maker{make}, producer_role, letters,
-                         &numbers));
+    sut = keep(sys.spawn(processor_supervisor, effective(whole, cfg, {}), worker_maker{make}, keys_stay, producer_role,
+                         letters, &numbers));
     consume_messages();
     assign({{"orders", 0}});
   }
@@ -527,6 +530,34 @@ CAF_TEST(an attempt that hangs is given up and cancelled and the rest goes on) {
   CAF_CHECK_EQUAL(buried().front()->error, ec::attempt_timeout);
   CAF_CHECK_EQUAL(committed(), 2);
   check_sum();
+}
+
+CAF_TEST(a key stays with its actor where it is to) {
+  cfg.concurrency = 4;
+  cfg.in_flight_records = 1000;
+  keys_stay = true;
+  std::map<std::string, std::set<caf::actor_id>> seen;
+  start(make_processor([&](caf::actor_system& system) {
+    return keep(system.spawn([&seen](processor_actor::pointer self) -> processor_actor::behavior_type {
+      return {[self, &seen](const context_ptr& job) {
+        seen[job->input().key].insert(self->id());
+        return atom::done_v;
+      }};
+    }));
+  }));
+  std::set<caf::actor_id> all;
+  for (int64_t first = 0; first < 300; first += 30) {
+    std::vector<entry> entries;
+    for (int64_t i = 0; i < 30; ++i)
+      entries.push_back({std::to_string((first + i * i) % 40), "x"});
+    feed(keyed(first, std::move(entries)));
+  }
+  CAF_CHECK_EQUAL(numbers.done.get(), 300u);
+  for (const auto& [key, actors] : seen) {
+    CAF_CHECK_EQUAL(actors.size(), 1u);
+    all.insert(actors.begin(), actors.end());
+  }
+  CAF_CHECK_EQUAL(all.size(), 4u);
 }
 
 CAF_TEST(a slow record holds up its own key only) {

@@ -17,5 +17,4 @@ int main() {
   assert(welcome.push({"orders", 0, 7, "ada", "first"}).emitted.size() == 1);
   assert(welcome.push({"orders", 0, 8, "ada", "second"}).emitted.empty());
   assert(sluice::code_of(welcome.push({"orders", 0, 9, "", "no customer"}).error) == sluice::ec::rejected);
-  std::puts("price and welcome do what they say");
 }

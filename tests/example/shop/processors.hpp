@@ -10,7 +10,4 @@ caf::error price(const sluice::record& in, sluice::context& out);
 /// An actor: a customer's first order, as far as this actor has seen, brings a record to `customers.welcomed`.
 sluice::processor_actor make_welcome(caf::actor_system& system);
 
-/// Does as the record's value says: used by sluice's own tests to see what a bad processor does to its server.
-caf::error moody(const sluice::record& in, sluice::context& out);
-
 } // namespace shop
