@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <caf/event_based_actor.hpp>
+#include <caf/scoped_actor.hpp>
 #include <nlohmann/json.hpp>
 
 #include "http/auth.hpp"
@@ -20,6 +21,7 @@
 #include "sluice/config_check.hpp"
 #include "sluice/live_format.hpp"
 #include "sluice/log.hpp"
+#include "sluice/topics.hpp"
 
 #include "aggregator.hpp"
 #include "dead_letter.hpp"
@@ -78,6 +80,9 @@ std::vector<topic_spec> wanted_topics(const config& cfg, const std::vector<proce
     for (const auto& topic : one.outputs)
       want(topic, cfg.kafka.partitions, false);
   }
+  if (cfg.kafka.create_catalogue)
+    for (auto topic : topics::catalogue)
+      want(std::string{topic}, cfg.kafka.partitions, false);
   for (const auto& topic : make_channel_rules(cfg).topics)
     if (topic.find('*') == std::string::npos)
       want(topic, cfg.kafka.partitions, false);
@@ -584,6 +589,46 @@ caf::error server::start() {
   started->get_future().wait();
   me.running = true; // every role is to be found
   return {};
+}
+
+void server::subscribe(std::string_view topic, std::string group, event_handler handler) {
+  auto name = group + "." + std::string{topic};
+  add_processor({.name = std::move(name), .topics = {std::string{topic}}, .group = std::move(group)},
+                make_event_processor(std::move(handler)));
+}
+
+std::future<caf::expected<delivery>> server::publish(std::string_view topic, const event& what,
+                                                     std::optional<std::string> key) {
+  auto promise = std::make_shared<std::promise<caf::expected<delivery>>>();
+  impl_->publish({to_record(topic, what, std::move(key))}, [promise](caf::expected<std::vector<delivery>> outcome) {
+    if (!outcome)
+      promise->set_value(std::move(outcome.error()));
+    else if (auto& one = outcome->front(); one.error != ec::no_error)
+      promise->set_value(make_failure(one.error, one.reason));
+    else
+      promise->set_value(std::move(one));
+  });
+  return promise->get_future();
+}
+
+health server::health_check(milliseconds patience) {
+  auto& me = *impl_;
+  health found;
+  found.brokers = me.cfg.kafka.brokers;
+  if (!me.running || me.leaving) {
+    found.error = me.leaving ? "the server is stopping" : "the server has not been started";
+    return found;
+  }
+  caf::scoped_actor self{*me.system};
+  self->request(me.admin->get(), patience, atom::state_v)
+      .receive(
+          [&](const cluster_view_ptr& view) {
+            found.connected = found.producer = view->connected;
+            found.consumers = view->connected ? me.pipelines.size() + me.processors.size() : 0;
+            found.error = view->error;
+          },
+          [&](const caf::error& error) { found.error = describe(error); });
+  return found;
 }
 
 void server::on_failure(std::function<void(std::string)> failed) {

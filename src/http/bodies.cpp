@@ -1,7 +1,8 @@
 #include <algorithm>
-#include <random>
 
 #include <nlohmann/json.hpp>
+
+#include "sluice/json_text.hpp"
 
 #include "routes.hpp"
 
@@ -27,29 +28,6 @@ bool is_json(std::string_view type) {
   return type.empty() || type == "application/json" || type.ends_with("+json");
 }
 
-// Parsers recurse or keep a stack; the depth is bounded before they see the text.
-bool too_deep(std::string_view text) {
-  int depth = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    char c = text[i];
-    if (quoted) {
-      if (c == '\\')
-        ++i;
-      else if (c == '"')
-        quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > max_depth)
-        return true;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return false;
-}
-
 response wrong_body(int status, const std::string& detail, const std::string& field = {}) {
   return problem(status, detail, field);
 }
@@ -68,7 +46,7 @@ bool is_traceparent(std::string_view text) {
 }
 
 nlohmann::json parse(std::string_view text, const std::string& where, std::optional<response>& wrong) {
-  if (too_deep(text)) {
+  if (is_nested_deeper(text, max_depth)) {
     wrong = wrong_body(400, where + " is nested deeper than 64 levels; flatten it", where);
     return {};
   }
@@ -143,7 +121,7 @@ json_body read_documents(const request& req) {
   }
   // One event alone is what most bodies are. It goes on as it came, so it need only be valid, not be read.
   if (auto first = req.body.find_first_not_of(" \t\r\n"); first != std::string::npos && req.body[first] == '{' &&
-                                                          is_json(type) && !too_deep(req.body) &&
+                                                          is_json(type) && !is_nested_deeper(req.body, max_depth) &&
                                                           nlohmann::json::accept(req.body)) {
     body.documents.push_back(req.body);
     return body;
@@ -163,32 +141,6 @@ json_body read_documents(const request& req) {
   for (size_t i = 0; i < document.size() && !body.wrong; ++i)
     take(body, document[i], {}, "/" + std::to_string(i));
   return body;
-}
-
-std::string make_uuid() {
-  static thread_local std::mt19937_64 random = [] {
-    std::random_device device;
-    std::seed_seq seed{device(), device(), device(), device(), device(), device(), device(), device()};
-    return std::mt19937_64{seed};
-  }();
-  constexpr const char* hex = "0123456789abcdef";
-  std::string out;
-  out.reserve(36);
-  uint64_t bits = 0;
-  for (int i = 0; i < 32; ++i) {
-    if (i % 16 == 0)
-      bits = random();
-    if (i == 8 || i == 12 || i == 16 || i == 20)
-      out += '-';
-    auto digit = bits & 15;
-    bits >>= 4;
-    if (i == 12)
-      digit = 4; // version
-    if (i == 16)
-      digit = 8 | (digit & 3); // variant
-    out += hex[digit];
-  }
-  return out;
 }
 
 std::vector<record_header> tracing_headers(const request& req, const std::string& event_id) {

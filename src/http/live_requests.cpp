@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sluice/channels.hpp"
+#include "sluice/envelope.hpp"
 
 namespace sluice::http {
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sluice/channels.hpp"
+#include "sluice/envelope.hpp"
 
 #include "routes.hpp"
 

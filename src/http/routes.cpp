@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sluice/config_check.hpp"
+#include "sluice/envelope.hpp"
 #include "sluice/json_text.hpp"
 #include "sluice/log.hpp"
 

@@ -86,8 +86,6 @@ json_body read_documents(const request& req);
 /// Reads a body that is one JSON document of any kind. `wrong` is set on failure.
 nlohmann::json read_json(const request& req, std::optional<response>& wrong);
 
-/// A random (version 4) UUID.
-std::string make_uuid();
 /// A header for each record made from `req`: its event id, and the request's `traceparent` where it is a valid one.
 std::vector<record_header> tracing_headers(const request& req, const std::string& event_id);
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sluice/channels.hpp"
+#include "sluice/envelope.hpp"
 #include "sluice/ws_format.hpp"
 
 #include "live_requests.hpp"

@@ -32,6 +32,7 @@ struct kafka_config {
   uint32_t queue_records = 100000;               ///< Producer queue bound, in records; full = 503 to the caller.
   uint32_t queue_kib = 65536;                    ///< Producer queue bound, in KiB.
   bool create_topics = true;                     ///< Create missing topics on start.
+  bool create_catalogue = false;                 ///< Also those of topics.hpp that nothing here uses.
   int32_t partitions = -1;                       ///< Of topics created here; -1 = the broker's default.
   std::map<std::string, std::string> properties; ///< Any librdkafka property; the last word.
 };

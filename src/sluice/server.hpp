@@ -4,14 +4,29 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
+
+#include <caf/expected.hpp>
 
 #include "sluice/config.hpp"
+#include "sluice/envelope.hpp"
 #include "sluice/processor.hpp"
 #include "sluice/stats.hpp"
 
 namespace sluice {
+
+/// What `server::health_check` found.
+struct health {
+  bool connected = false; ///< Kafka answers.
+  bool producer = false;  ///< Events can be published.
+  size_t consumers = 0;   ///< Aggregations and processors that read.
+  std::string brokers;    ///< Bootstrap addresses.
+  std::string error;      ///< Why it is not connected; empty where it is.
+};
 
 /// Construct, `start`, wait as you like, `stop`. Methods from one thread at a time, except where said.
 class server {
@@ -25,6 +40,16 @@ public:
   /// key, dead-lettered. `[[processors]]` of the configuration changes the settings by name. Before `start`, which
   /// checks them.
   void add_processor(processor_config settings, processor what);
+  /// Calls `handler` for each event of `topic`, as a member of the consumer group `group`: a processor of the name
+  /// "<group>.<topic>". Before `start`.
+  void subscribe(std::string_view topic, std::string group, event_handler handler);
+  /// Writes an event; ready once the broker has acknowledged it, or with the reason why it is not in Kafka
+  /// (`kafka.deliveryTimeout` at most). Events of one key stay in order. From `start` to `stop`, any thread but an
+  /// actor's; processors use `context::emit`.
+  std::future<caf::expected<delivery>> publish(std::string_view topic, const event& what,
+                                               std::optional<std::string> key = std::nullopt);
+  /// How it stands with Kafka; waits `patience` at most. From `start` to `stop`, any thread but an actor's.
+  health health_check(std::chrono::milliseconds patience = std::chrono::seconds{1});
   /// Spawns the supervision tree and listens. A broker that is away is no error: it is reported and waited for.
   /// An error (`invalid_config`) names what is wrong and the mend: port taken, bad Kafka settings.
   caf::error start();

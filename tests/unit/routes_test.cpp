@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "embedded.hpp"
+#include "sluice/envelope.hpp"
 
 using namespace sluice;
 using nlohmann::json;
