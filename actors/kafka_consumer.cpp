@@ -140,6 +140,14 @@ kafka_consumer_actor::behavior_type kafka_consumer(kafka_consumer_state::self_po
         if (self->state.source)
           self->state.source->commit(next_offsets);
       },
+      [self](atom::restore, const partition_list& partitions) -> caf::result<partition_list> {
+        if (!self->state.source)
+          return make_failure(ec::shutting_down, "the group has been left");
+        auto found = self->state.source->committed(partitions);
+        if (!found)
+          return std::move(found.error());
+        return std::move(*found);
+      },
       [self](atom::drain) -> caf::result<atom::done> {
         auto promise = self->make_response_promise<atom::done>();
         self->state.drain = promise;

@@ -57,8 +57,8 @@ class SluiceConan(ConanFile):
         # Only headers, and in no public one; but the installed CMake package looks for them.
         self.requires("restinio/0.6.19", transitive_headers=True)
         self.requires("nlohmann_json/3.11.3", transitive_headers=True)
-        # Only the program has these. toml11: the code is written for 3.x.
-        self.requires("spdlog/1.14.1", visible=False)
+        self.requires("spdlog/1.14.1")
+        # Only headers, and inside only. toml11: the code is written for 3.x.
         self.requires("cli11/2.4.2", visible=False)
         self.requires("toml11/3.8.1", visible=False)
 
@@ -80,7 +80,7 @@ class SluiceConan(ConanFile):
     def build(self):
         cmake = CMake(self)
         cmake.configure()
-        cmake.build(target=None if self.options.program else "sluice_app")
+        cmake.build(target=None if self.options.program else "sluice_program")
 
     def package(self):
         copy(self, "LICENSE", src=self.source_folder, dst=os.path.join(self.package_folder, "licenses"))
@@ -100,7 +100,9 @@ class SluiceConan(ConanFile):
             "actors": ["core", "simdjson::simdjson"],
             "kafka": ["core", "librdkafka::rdkafka"],
             "http": ["core", "openssl::ssl", "restinio::restinio", "fmt::fmt", "nlohmann_json::nlohmann_json", "zlib::zlib"],
+            "settings": ["core", "spdlog::spdlog", "nlohmann_json::nlohmann_json"],
             "sluice": ["core", "actors", "kafka", "http", "prometheus-cpp::prometheus-cpp-core"],
+            "program": ["sluice", "settings"],
         }
         for name, requires in rooms.items():
             room = self.cpp_info.components[name]

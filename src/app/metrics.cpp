@@ -1,5 +1,6 @@
 #include "metrics.hpp"
 
+#include <string>
 #include <vector>
 
 #include <prometheus/metric_family.h>
@@ -20,10 +21,11 @@ prometheus::MetricFamily family(const char* name, const char* help, const counte
   return out;
 }
 
-void add_value(prometheus::MetricFamily& to, const char* label, const char* what, const counter& value) {
+void add_value(prometheus::MetricFamily& to, const char* label, const std::string& what, const counter& value) {
   prometheus::ClientMetric metric;
   metric.label.push_back({label, what});
-  metric.counter.value = static_cast<double>(value.get());
+  auto gauge = to.type == prometheus::MetricType::Gauge;
+  (gauge ? metric.gauge.value : metric.counter.value) = static_cast<double>(value.get());
   to.metric.push_back(std::move(metric));
 }
 
@@ -49,6 +51,35 @@ std::string render_metrics(const stats& c) {
   total("sluice_aggregator_windows_evicted_total", "Windows closed early because maxWindows was reached.",
         c.windows_evicted);
   total("sluice_dead_letters_total", "Records written to dead-letter topics.", c.dead_letters);
+  if (!c.processors.empty()) {
+    auto by_name = [&](const char* name, const char* help, counter processor_stats::*which,
+                       prometheus::MetricType type = prometheus::MetricType::Counter) {
+      prometheus::MetricFamily one{name, help, type, {}};
+      for (const auto& [processor, numbers] : c.processors)
+        add_value(one, "processor", processor, numbers.*which);
+      all.push_back(std::move(one));
+    };
+    constexpr auto level = prometheus::MetricType::Gauge;
+    by_name("sluice_processor_in_total", "Records taken. All have one end: done, dead letter or returned.",
+            &processor_stats::in);
+    by_name("sluice_processor_done_total", "Records processed, with what they emitted acknowledged.",
+            &processor_stats::done);
+    by_name("sluice_processor_dead_lettered_total", "Records written to dead-letter topics.",
+            &processor_stats::dead_lettered);
+    by_name("sluice_processor_returned_total", "Records unfinished when their partition went to another member.",
+            &processor_stats::returned);
+    by_name("sluice_processor_in_flight", "Records without an end yet.", &processor_stats::in_flight, level);
+    by_name("sluice_processor_skipped_total", "Records finished before a restart and not processed again.",
+            &processor_stats::skipped);
+    by_name("sluice_processor_emitted_total", "Records published for processors.", &processor_stats::emitted);
+    by_name("sluice_processor_retried_total", "Attempts after the first.", &processor_stats::retried);
+    by_name("sluice_processor_expired_total", "Dead letters because of their deadline.", &processor_stats::expired);
+    by_name("sluice_processor_timeouts_total", "Attempts that took too long.", &processor_stats::timeouts);
+    by_name("sluice_processor_restarts_total", "Restarts of crashed workers.", &processor_stats::restarts);
+    by_name("sluice_processor_parked_keys", "Keys that wait for their next attempt.", &processor_stats::parked_keys,
+            level);
+    by_name("sluice_processor_parked_records", "Records of parked keys.", &processor_stats::parked_records, level);
+  }
   gauge("sluice_sse_clients", "Open event streams.", c.clients);
   total("sluice_sse_clients_total", "Event streams opened.", c.clients_total);
   total("sluice_sse_clients_slow_total", "Event streams ended because their queue was full.", c.clients_slow);

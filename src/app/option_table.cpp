@@ -18,6 +18,7 @@ constexpr int64_t gib = 1073741824;
 #define SLUICE_ELEMENT(list, member) [](config& cfg, std::size_t i) -> field_ref { return &cfg.list.at(i).member; }
 #define SLUICE_AGGREGATION(member) SLUICE_ELEMENT(aggregations, member)
 #define SLUICE_CHANNEL(member) SLUICE_ELEMENT(channels, member)
+#define SLUICE_PROCESSOR(member) SLUICE_ELEMENT(processors, member)
 #define SLUICE_LIST(one, list)                                                                                         \
   {                                                                                                                    \
     .singular = #one, .plural = #list, .count = [](const config& cfg) { return cfg.list.size(); },                     \
@@ -25,7 +26,7 @@ constexpr int64_t gib = 1073741824;
   }
 
 std::vector<list_section> lists() {
-  return {SLUICE_LIST(aggregation, aggregations), SLUICE_LIST(channel, channels)};
+  return {SLUICE_LIST(aggregation, aggregations), SLUICE_LIST(channel, channels), SLUICE_LIST(processor, processors)};
 }
 
 // clang-format off
@@ -150,6 +151,23 @@ std::vector<option> table() {
      .help = "For clients that are too slow: `disconnect`, to resume later; `dropOldest`: they lose the oldest events that wait; `latest`: of those that wait they get the latest of each record key.",
      .choices = {"disconnect", "dropOldest", "latest"}},
     {.key = "channel.retention", .field = SLUICE_CHANNEL(retention), .help = "Events older than this are not replayed; 0 = all that Kafka has.", .max = 10 * year},
+
+    {.key = "processor.name", .field = SLUICE_PROCESSOR(name), .help = "Which of the program's processors is changed. In all that follows, 0 and empty mean: as the program says, or else the default named here."},
+    {.key = "processor.topics", .field = SLUICE_PROCESSOR(topics), .help = "Topics it reads."},
+    {.key = "processor.outputs", .field = SLUICE_PROCESSOR(outputs), .help = "Topics it emits to, created at start with the others."},
+    {.key = "processor.group", .field = SLUICE_PROCESSOR(group), .help = "Its consumer group. `<kafka.groupId>-<name>`."},
+    {.key = "processor.concurrency", .field = SLUICE_PROCESSOR(concurrency), .help = "Workers, each with one record at a time; keys are spread over them, so that the order of each key is kept. 4.", .max = 10000},
+    {.key = "processor.timeout", .field = SLUICE_PROCESSOR(timeout), .help = "Of one attempt. `30s`.", .max = hour},
+    {.key = "processor.maxAttempts", .field = SLUICE_PROCESSOR(max_attempts), .help = "Attempts, all together; then the record becomes a dead letter. 5.", .max = 1000},
+    {.key = "processor.retryInitial", .field = SLUICE_PROCESSOR(retry_initial), .help = "Wait before the second attempt; varied by 20 %, as all waits. `300ms`.", .max = hour},
+    {.key = "processor.retryMultiplier", .field = SLUICE_PROCESSOR(retry_multiplier), .help = "How many times as long each further wait is. 2.", .max = 100},
+    {.key = "processor.retryMax", .field = SLUICE_PROCESSOR(retry_max), .help = "The longest wait. `30s`.", .max = 24 * hour},
+    {.key = "processor.retryBudget", .field = SLUICE_PROCESSOR(retry_budget), .help = "From the first failure to the beginning of the last attempt, at most. `5m`.", .max = week},
+    {.key = "processor.maxParkedKeys", .field = SLUICE_PROCESSOR(max_parked_keys), .help = "Keys that wait for another attempt, at most; then the consumer waits. 1000.", .max = 1000000},
+    {.key = "processor.maxParkedRecords", .field = SLUICE_PROCESSOR(max_parked_records), .help = "Records of these keys, at most; then the consumer waits. 10000.", .max = 10000000},
+    {.key = "processor.maxAhead", .field = SLUICE_PROCESSOR(max_ahead), .help = "Records from the oldest unfinished one on, at most; then the consumer waits. 1000000.", .max = 100000000},
+    {.key = "processor.inFlightRecords", .field = SLUICE_PROCESSOR(in_flight_records), .help = "Records between consumer and workers, at most. 20000.", .max = 10000000},
+    {.key = "processor.maxRestarts", .field = SLUICE_PROCESSOR(max_restarts), .help = "Restarts of crashed workers within a minute, at most; one more fails the role. 100.", .max = 1000000},
   };
 }
 // clang-format on
@@ -158,6 +176,7 @@ std::vector<option> table() {
 #undef SLUICE_ELEMENT
 #undef SLUICE_AGGREGATION
 #undef SLUICE_CHANNEL
+#undef SLUICE_PROCESSOR
 #undef SLUICE_LIST
 
 /// SLUICE_KAFKA_CLIENT_ID for `kafka.clientId`.

@@ -30,6 +30,8 @@
 #include "kafka_producer.hpp"
 #include "live_channels.hpp"
 #include "metrics.hpp"
+#include "processor_supervisor.hpp"
+#include "processor_worker.hpp"
 #include "role.hpp"
 #include "root.hpp"
 #include "sse_hub.hpp"
@@ -52,7 +54,7 @@ void log_kafka(int level, const std::string& component, const std::string& text)
   log(as, "librdkafka", text, {{"component", component}});
 }
 
-std::vector<topic_spec> wanted_topics(const config& cfg) {
+std::vector<topic_spec> wanted_topics(const config& cfg, const std::vector<processor_config>& processors) {
   std::set<std::string> seen;
   std::vector<topic_spec> topics;
   auto want = [&](const std::string& name, int32_t partitions, bool compacted) {
@@ -67,6 +69,14 @@ std::vector<topic_spec> wanted_topics(const config& cfg) {
     want(one.sink, cfg.kafka.partitions, false);
     if (!one.key_pointer.empty())
       want(covered_topic_of(one), 1, true);
+  }
+  for (const auto& one : processors) {
+    for (const auto& topic : one.topics) {
+      want(topic, cfg.kafka.partitions, false);
+      want(topic + ".dlq", cfg.kafka.partitions, false);
+    }
+    for (const auto& topic : one.outputs)
+      want(topic, cfg.kafka.partitions, false);
   }
   for (const auto& topic : make_channel_rules(cfg).topics)
     if (topic.find('*') == std::string::npos)
@@ -118,6 +128,15 @@ struct server::impl {
     std::shared_ptr<role<kafka_consumer_actor>> consumer = std::make_shared<role<kafka_consumer_actor>>();
   };
 
+  /// A processor's supervisor, its workers and its consumer live and die together.
+  struct processing {
+    processor_config cfg;
+    processor what;
+    processor_stats* numbers = nullptr;
+    caf::actor supervisor{};
+    std::shared_ptr<role<kafka_consumer_actor>> consumer = std::make_shared<role<kafka_consumer_actor>>();
+  };
+
   explicit impl(config c) : cfg(std::move(c)) {}
 
   // -- what is served -----------------------------------------------------------------------------------------------
@@ -136,6 +155,9 @@ struct server::impl {
 
   std::vector<child_spec> children();
   caf::expected<caf::actor> start_pipeline(pipeline& which);
+  caf::expected<caf::actor> start_processor(processing& which);
+  caf::error prepare_processors();
+  std::vector<processor_config> processor_configs() const;
   caf::expected<caf::actor> start_hub();
   std::vector<drain_step> drain_steps();
 
@@ -152,6 +174,7 @@ struct server::impl {
   std::shared_ptr<role<sse_hub_actor>> hub = std::make_shared<role<sse_hub_actor>>();
   std::shared_ptr<role<kafka_admin_actor>> admin = std::make_shared<role<kafka_admin_actor>>();
   std::vector<pipeline> pipelines;
+  std::vector<processing> processors;
   std::shared_ptr<http::authenticator> access;
   std::unique_ptr<http::server> web;
   revoked_clients revoked;
@@ -255,11 +278,13 @@ void server::impl::hand_over() {
 
 json server::impl::status_body(const cluster_view& cluster, const std::map<std::string, json>& aggregations) const {
   json topics = json::array();
-  for (const auto& topic : wanted_topics(cfg))
+  for (const auto& topic : wanted_topics(cfg, processor_configs()))
     topics.push_back(topic.name);
   json groups = json::array();
   for (const auto& one : pipelines)
     groups.push_back(group_of(cfg, one.cfg));
+  for (const auto& one : processors)
+    groups.push_back(one.cfg.group);
   json kafka{{"connected", cluster.connected}, {"brokers", cfg.kafka.brokers}, {"clientId", cfg.kafka.client_id}};
   if (!cluster.connected)
     kafka["error"] = cluster.error;
@@ -270,7 +295,7 @@ json server::impl::status_body(const cluster_view& cluster, const std::map<std::
             {"message", cluster.connected ? "Kafka is connected and processing events"
                                           : "Kafka not connected - async processing disabled"},
             {"producer", {{"connected", cluster.connected}}},
-            {"consumer", {{"connected", cluster.connected && !pipelines.empty()}}},
+            {"consumer", {{"connected", cluster.connected && !(pipelines.empty() && processors.empty())}}},
             {"aggregations", aggregations},
             {"node", cfg.node}};
   if (!pipelines.empty())
@@ -359,6 +384,60 @@ caf::expected<caf::actor> server::impl::start_pipeline(pipeline& which) {
   return caf::actor_cast<caf::actor>(windows);
 }
 
+std::vector<processor_config> server::impl::processor_configs() const {
+  std::vector<processor_config> all;
+  for (const auto& one : processors)
+    all.push_back(one.cfg);
+  return all;
+}
+
+caf::error server::impl::prepare_processors() {
+  std::string names;
+  for (const auto& one : processors)
+    names += (names.empty() ? "" : ", ") + one.cfg.name;
+  for (size_t i = 0; i < cfg.processors.size(); ++i)
+    if (std::none_of(processors.begin(), processors.end(),
+                     [&](const auto& one) { return one.cfg.name == cfg.processors[i].name; }))
+      return make_failure(ec::invalid_config, "processors[" + std::to_string(i) +
+                                                  "].name: this program has no processor \"" + cfg.processors[i].name +
+                                                  "\"; it has " + (names.empty() ? "none" : names));
+  config all = cfg; // checked as if the file had brought them
+  all.processors.clear();
+  for (auto& one : processors) {
+    auto changes = std::find_if(cfg.processors.begin(), cfg.processors.end(),
+                                [&](const auto& x) { return x.name == one.cfg.name; });
+    one.cfg = effective(cfg, one.cfg, changes == cfg.processors.end() ? processor_config{} : *changes);
+    if (one.cfg.topics.empty())
+      return make_failure(ec::invalid_config, "processor \"" + one.cfg.name + "\" reads no topic; name at least one");
+    if (!one.what.function && !one.what.make)
+      return make_failure(ec::invalid_config, "processor \"" + one.cfg.name + "\" does nothing; use make_processor");
+    all.processors.push_back(one.cfg);
+  }
+  if (auto problems = check(all); !problems.empty())
+    return make_failure(ec::invalid_config, problems.front().key + ": " + problems.front().text);
+  for (auto& one : processors)
+    one.numbers = &counters.processors[one.cfg.name];
+  return {};
+}
+
+caf::expected<caf::actor> server::impl::start_processor(processing& which) {
+  std::shared_ptr<record_source> source =
+      kafka::make_group_source(cfg.kafka, which.cfg.group, which.cfg.topics, log_kafka);
+  auto make_worker = [this, &which](const processor_supervisor_actor& supervisor) {
+    // A function may block: each of its workers has a thread.
+    return which.what.function ? system->spawn<caf::detached>(processor_worker, which.cfg.name, which.what, supervisor)
+                               : system->spawn(processor_worker, which.cfg.name, which.what, supervisor);
+  };
+  const bool keys_stay = !which.what.function; // an actor may keep a state by key
+  auto supervisor = system->spawn(processor_supervisor, which.cfg, worker_maker{make_worker}, keys_stay, producer,
+                                  dead_letters, which.numbers);
+  auto consumer = system->spawn<caf::detached>(kafka_consumer, std::move(source), record_handler_actor{supervisor},
+                                               which.cfg.in_flight_records, &counters);
+  which.supervisor = caf::actor_cast<caf::actor>(supervisor);
+  which.consumer->set(consumer);
+  return which.supervisor;
+}
+
 caf::expected<caf::actor> server::impl::start_hub() {
   sse_hub_config hub_cfg;
   hub_cfg.sse = cfg.sse;
@@ -377,7 +456,8 @@ caf::expected<caf::actor> server::impl::start_hub() {
 std::vector<child_spec> server::impl::children() {
   std::vector<child_spec> all;
   all.push_back({"kafka_admin", [this]() -> caf::expected<caf::actor> {
-                   auto wanted = cfg.kafka.create_topics && !broker ? wanted_topics(cfg) : std::vector<topic_spec>{};
+                   auto wanted = cfg.kafka.create_topics && !broker ? wanted_topics(cfg, processor_configs())
+                                                                    : std::vector<topic_spec>{};
                    std::shared_ptr<cluster_admin> port = kafka::make_admin(cfg.kafka, log_kafka);
                    auto fresh = system->spawn<caf::detached>(kafka_admin, std::move(port), std::move(wanted));
                    admin->set(fresh);
@@ -396,6 +476,8 @@ std::vector<child_spec> server::impl::children() {
                  }});
   for (auto& one : pipelines)
     all.push_back({"aggregation " + one.cfg.name, [this, &one] { return start_pipeline(one); }});
+  for (auto& one : processors)
+    all.push_back({"processor " + one.cfg.name, [this, &one] { return start_processor(one); }});
   all.push_back({"sse_hub", [this] { return start_hub(); }});
   if (cfg.demo.enabled && !cfg.aggregations.empty())
     all.push_back({"generator", [this]() -> caf::expected<caf::actor> {
@@ -428,6 +510,10 @@ std::vector<drain_step> server::impl::drain_steps() {
     steps.push_back({"aggregation " + one.cfg.name, [ask, &one](self_pointer self, const std::function<void()>& done) {
                        ask(self, one.consumer->get(), done, atom::drain_v);
                      }});
+  for (auto& one : processors)
+    steps.push_back({"processor " + one.cfg.name, [ask, &one](self_pointer self, const std::function<void()>& done) {
+                       ask(self, one.consumer->get(), done, atom::drain_v);
+                     }});
   steps.push_back({"kafka_producer", [this, ask](self_pointer self, const std::function<void()>& done) {
                      ask(self, producer->get(), done, atom::drain_v);
                    }});
@@ -454,13 +540,19 @@ server::~server() {
   }
 }
 
+void server::add_processor(processor_config settings, processor what) {
+  impl_->processors.push_back({std::move(settings), std::move(what)});
+}
+
 caf::error server::start() {
   auto& me = *impl_;
   if (auto problems = check(me.cfg); !problems.empty())
     return make_failure(ec::invalid_config, problems.front().key + ": " + problems.front().text);
+  if (auto error = me.prepare_processors())
+    return error;
   if (me.cfg.embedded_broker) {
     std::vector<std::string> topics;
-    for (const auto& topic : wanted_topics(me.cfg))
+    for (const auto& topic : wanted_topics(me.cfg, me.processor_configs()))
       topics.push_back(topic.name);
     me.broker =
         std::make_unique<kafka::embedded_broker>(topics, me.cfg.kafka.partitions > 0 ? me.cfg.kafka.partitions : 4);
@@ -531,6 +623,10 @@ bool server::stop() {
   for (auto& one : me.pipelines) {
     end(*one.consumer);
     end(*one.aggregator);
+  }
+  for (auto& one : me.processors) {
+    end(*one.consumer);
+    caf::anon_send_exit(std::exchange(one.supervisor, nullptr), caf::exit_reason::user_shutdown);
   }
   end(*me.hub);
   end(*me.dead_letters);

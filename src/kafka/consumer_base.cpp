@@ -1,7 +1,9 @@
 #include "kafka/consumer_base.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "kafka/batch.hpp"
 #include "kafka/conf.hpp"
@@ -12,8 +14,18 @@ using namespace std::chrono_literals;
 
 list_handle to_list(const std::vector<topic_partition>& partitions) {
   list_handle list{rd_kafka_topic_partition_list_new(static_cast<int>(partitions.size()))};
-  for (const auto& x : partitions)
-    rd_kafka_topic_partition_list_add(list.get(), x.topic.c_str(), x.partition)->offset = x.offset;
+  for (const auto& x : partitions) {
+    auto* added = rd_kafka_topic_partition_list_add(list.get(), x.topic.c_str(), x.partition);
+    added->offset = x.offset;
+    if (x.metadata.empty())
+      continue;
+    // librdkafka frees it with its own allocator, which is malloc's.
+    added->metadata = std::malloc(x.metadata.size()); // NOLINT(cppcoreguidelines-no-malloc)
+    if (added->metadata == nullptr)
+      throw std::bad_alloc{};
+    std::memcpy(added->metadata, x.metadata.data(), x.metadata.size());
+    added->metadata_size = x.metadata.size();
+  }
   return list;
 }
 
@@ -25,6 +37,8 @@ std::vector<topic_partition> from_list(const rd_kafka_topic_partition_list_t& li
     const auto& x = list.elems[i];
     result.push_back(
         {x.topic, x.partition, x.offset == RD_KAFKA_OFFSET_INVALID ? topic_partition::stored_offset : x.offset});
+    if (x.metadata != nullptr)
+      result.back().metadata.assign(static_cast<const char*>(x.metadata), x.metadata_size);
   }
   return result;
 }

@@ -14,7 +14,8 @@ group_source::group_source(const kafka_config& cfg, const std::string& group, co
                            if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR__NO_OFFSET)
                              kafka().log(4, "COMMIT", std::string{"offsets not committed: "} + rd_kafka_err2str(code));
                          },
-                     .delivery = nullptr}) {
+                     .delivery = nullptr}),
+      request_timeout_ms_(static_cast<int>(cfg.request_timeout.count())) {
   std::vector<topic_partition> wanted;
   for (const auto& topic : topics)
     wanted.push_back({topic, RD_KAFKA_PARTITION_UA});
@@ -103,6 +104,13 @@ void group_source::commit(const std::vector<topic_partition>& next_offsets) {
     return;
   if (const auto error = rd_kafka_commit(kafka().get(), to_list(next_offsets).get(), 1))
     kafka().log(4, "COMMIT", std::string{"offsets not committed: "} + rd_kafka_err2str(error));
+}
+
+caf::expected<std::vector<topic_partition>> group_source::committed(const std::vector<topic_partition>& partitions) {
+  auto list = to_list(partitions);
+  if (const auto error = rd_kafka_committed(kafka().get(), list.get(), request_timeout_ms_))
+    return kafka_failure(error, "the group's offsets could not be read");
+  return from_list(*list);
 }
 
 std::unique_ptr<record_source> make_group_source(const kafka_config& cfg, const std::string& group,

@@ -18,6 +18,7 @@ public:
   void assign(const std::vector<topic_partition>& partitions) override;
   void unassign(const std::vector<topic_partition>& partitions) override;
   void commit(const std::vector<topic_partition>& next_offsets) override;
+  caf::expected<std::vector<topic_partition>> committed(const std::vector<topic_partition>& partitions) override;
 
   /// A number per partition, different for each time it was assigned; 0 = not ours now. Any thread.
   std::vector<uint64_t> tenures(const std::vector<topic_partition>& partitions) const;
@@ -33,6 +34,7 @@ private:
   /// The group event that still waits for its `assign` or `unassign`.
   std::optional<source_event> awaited_;
   bool was_assigned_ = false;
+  int request_timeout_ms_;
 };
 
 } // namespace sluice::kafka

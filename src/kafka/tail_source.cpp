@@ -61,6 +61,9 @@ public:
   }
 
   void commit(const std::vector<topic_partition>&) override {}
+  caf::expected<std::vector<topic_partition>> committed(const std::vector<topic_partition>& partitions) override {
+    return partitions; // without a group there are no commits
+  }
 
 protected:
   void collect() override {

@@ -30,6 +30,31 @@ std::string covered_topic_of(const aggregation_config& aggregation) {
   return aggregation.sink + ".covered";
 }
 
+processor_config effective(const config& cfg, processor_config program, const processor_config& file) {
+  auto choose = [](auto& value, const auto& changed, auto fallback) {
+    if (changed != std::remove_cvref_t<decltype(changed)>{})
+      value = changed;
+    else if (value == std::remove_cvref_t<decltype(value)>{})
+      value = fallback;
+  };
+  choose(program.topics, file.topics, std::vector<std::string>{});
+  choose(program.outputs, file.outputs, std::vector<std::string>{});
+  choose(program.group, file.group, cfg.kafka.group_id + "-" + program.name);
+  choose(program.concurrency, file.concurrency, 4U);
+  choose(program.timeout, file.timeout, milliseconds{30000});
+  choose(program.max_attempts, file.max_attempts, 5U);
+  choose(program.retry_initial, file.retry_initial, milliseconds{300});
+  choose(program.retry_multiplier, file.retry_multiplier, 2U);
+  choose(program.retry_max, file.retry_max, milliseconds{30000});
+  choose(program.retry_budget, file.retry_budget, milliseconds{300000});
+  choose(program.max_parked_keys, file.max_parked_keys, 1000U);
+  choose(program.max_parked_records, file.max_parked_records, 10000U);
+  choose(program.max_ahead, file.max_ahead, 1000000U);
+  choose(program.in_flight_records, file.in_flight_records, 20000U);
+  choose(program.max_restarts, file.max_restarts, 100U);
+  return program;
+}
+
 namespace {
 
 constexpr std::size_t max_topic_name = 249;
@@ -148,6 +173,8 @@ public:
     for (std::size_t i = 0; i < cfg_.channels.size(); ++i)
       check_channel("channels[" + std::to_string(i) + "]", cfg_.channels[i]);
     check_overlaps();
+    for (std::size_t i = 0; i < cfg_.processors.size(); ++i)
+      check_processor("processors[" + std::to_string(i) + "]", cfg_.processors[i]);
     return std::move(problems_);
   }
 
@@ -334,6 +361,19 @@ private:
       add(at + ".retention", "is not at least 0ms");
   }
 
+  void check_processor(const std::string& at, const processor_config& x) {
+    if (!is_plain_name(x.name))
+      add(at + ".name", quoted(x.name) + " is not a name: letters, digits, '.', '_' and '-'");
+    else if (!processors_.insert(x.name).second)
+      add(at + ".name", quoted(x.name) + " is the name of another processor too; names must differ");
+    for (const auto& topic : x.topics)
+      check_topic(at + ".topics", topic);
+    for (const auto& topic : x.outputs)
+      check_topic(at + ".outputs", topic);
+    if (x.retry_max.count() > 0 && x.retry_initial > x.retry_max)
+      add(at + ".retryInitial", "is longer than retryMax");
+  }
+
   void check_channel_name(const std::string& at, const channel_config& x) {
     auto key = at + ".name";
     if (std::any_of(x.name.begin(), x.name.end(), is_control)) {
@@ -390,6 +430,7 @@ private:
 
   const config& cfg_;
   std::set<std::string> names_;
+  std::set<std::string> processors_;
   std::set<std::string> keyed_sinks_;
   std::vector<config_problem> problems_;
 };

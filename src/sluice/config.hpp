@@ -12,6 +12,7 @@
 namespace sluice {
 
 using std::chrono::milliseconds;
+struct config;
 
 /// `[kafka]`: how to reach the cluster. Names follow librdkafka's meaning; `properties` reach it unchanged.
 struct kafka_config {
@@ -124,6 +125,30 @@ struct aggregation_config {
   uint32_t in_flight_records = 65536; ///< Between consumer and aggregator.
 };
 
+/// A processor's place and policies: as a program adds it, or `[[processors]]`, which changes the one of that name. 0
+/// and empty mean: as the program says, or else the default.
+struct processor_config {
+  std::string name; ///< Letters, digits, '.', '_', '-'; part of the group's name, metrics, dead letters.
+  std::vector<std::string> topics{};  ///< What it reads.
+  std::vector<std::string> outputs{}; ///< Topics it emits to, created at start with the others.
+  std::string group{};                ///< Consumer group; `<kafka.groupId>-<name>`.
+  uint32_t concurrency = 0;           ///< Workers, each with one record at a time; keys are spread over them. 4
+  milliseconds timeout{0};            ///< Of one attempt. 30 s
+  uint32_t max_attempts = 0;          ///< All together; 1 = no retries. 5
+  milliseconds retry_initial{0};      ///< Before the second attempt. 300 ms
+  uint32_t retry_multiplier = 0;      ///< How many times as long each further wait is. 2
+  milliseconds retry_max{0};          ///< The longest wait. 30 s
+  milliseconds retry_budget{0};       ///< From the first failure to the beginning of the last attempt. 5 min
+  uint32_t max_parked_keys = 0;       ///< Keys that wait for another attempt; at it the consumer waits. 1,000
+  uint32_t max_parked_records = 0;    ///< Records of these keys; at it the consumer waits. 10,000
+  uint32_t max_ahead = 0;         ///< Records from the oldest unfinished one on; at it the consumer waits. 1,000,000
+  uint32_t in_flight_records = 0; ///< Between consumer and workers. 20,000
+  uint32_t max_restarts = 0;      ///< Of crashed workers within a minute; one more fails the role. 100
+};
+
+/// The program's settings, changed by the file's, completed by the defaults.
+processor_config effective(const config& cfg, processor_config program, const processor_config& file);
+
 /// `[demo]`: the generator.
 struct demo_config {
   bool enabled = false;
@@ -161,6 +186,7 @@ struct config {
   supervision_config supervision;
   std::vector<aggregation_config> aggregations{aggregation_config{}};
   std::vector<channel_config> channels;
+  std::vector<processor_config> processors; ///< Changes to processors that the program has.
 };
 
 /// The mode that `auth.mode` names; "auto": the one that the tokens and keys given ask for.

@@ -11,7 +11,7 @@ namespace sluice {
 
 namespace {
 
-constexpr std::array<std::pair<ec, const char*>, 13> names{{
+constexpr std::array<std::pair<ec, const char*>, 16> names{{
     {ec::no_error, "no_error"},
     {ec::malformed_record, "malformed_record"},
     {ec::queue_full, "queue_full"},
@@ -25,9 +25,16 @@ constexpr std::array<std::pair<ec, const char*>, 13> names{{
     {ec::invalid_config, "invalid_config"},
     {ec::processor_failed, "processor_failed"},
     {ec::unknown_client, "unknown_client"},
+    {ec::rejected, "rejected"},
+    {ec::attempt_timeout, "attempt_timeout"},
+    {ec::expired, "expired"},
 }};
 
 } // namespace
+
+bool is_retryable(ec code) noexcept {
+  return code != ec::malformed_record && code != ec::rejected && code != ec::expired;
+}
 
 std::string to_string(ec code) {
   for (const auto& [value, name] : names)

@@ -39,7 +39,17 @@ enum class ec : uint8_t {
   processor_failed,
   /// No client of that id is connected.
   unknown_client,
+  /// A processor refuses the record for good. Not retryable.
+  rejected,
+  /// A processor did not come to an end within its timeout.
+  attempt_timeout,
+  /// The record's deadline has passed before it was processed. Not retryable.
+  expired,
 };
+
+/// Whether trying the same again may help: false for what is wrong with the record itself (`malformed_record`,
+/// `rejected`, `expired`).
+bool is_retryable(ec code) noexcept;
 
 /// The code's name in words, for logs, metrics and dead letters, e.g. `malformed_record`.
 std::string to_string(ec code);

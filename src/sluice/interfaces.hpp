@@ -36,12 +36,23 @@ struct record {
   int64_t offset = -1;
   std::string key;
   std::string value;
+  std::vector<record_header> headers{};
+  int64_t timestamp_ms = -1; ///< Unix milliseconds as the broker has it; -1 where it has none.
 };
+
+/// What a processor gets besides its record, in sluice/processor.hpp.
+class context;
+/// One processor actor's record and all that goes with it. Local only; used by one thread at a time.
+using context_ptr = std::shared_ptr<context>;
+/// What a supervisor has a worker do.
+struct processor_work;
+using processor_work_ptr = std::shared_ptr<processor_work>;
 
 template <class Inspector>
 auto inspect(Inspector& f, record& x) {
   return inspect_fields(f, x, "record", field("topic", x.topic), field("partition", x.partition),
-                        field("offset", x.offset), field("key", x.key), field("value", x.value));
+                        field("offset", x.offset), field("key", x.key), field("value", x.value),
+                        field("headers", x.headers), field("timestamp_ms", x.timestamp_ms));
 }
 
 /// What an aggregator holds at the moment; JSON text of the reference's `currentAggregation` object, with its name.
@@ -86,6 +97,8 @@ using channel_names = std::vector<std::string>;
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::live_request_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::live_clients)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::batch_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::context_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::processor_work_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::outgoing_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::deliveries)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::publications)
@@ -115,6 +128,8 @@ CAF_ADD_TYPE_ID(sluice, (sluice::event_stream_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::live_request_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::live_clients))
 CAF_ADD_TYPE_ID(sluice, (sluice::channel_names))
+CAF_ADD_TYPE_ID(sluice, (sluice::context_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::processor_work_ptr))
 
 CAF_ADD_ATOM(sluice, sluice::atom, wake, "wake")
 CAF_ADD_ATOM(sluice, sluice::atom, tick, "tick")
@@ -175,6 +190,8 @@ using kafka_consumer_actor = caf::typed_actor<
     caf::reacts_to<atom::credit, uint32_t>,
     // Offsets to continue at: commits them. Handlers that commit in transactions never send it.
     caf::reacts_to<atom::commit, partition_list>,
+    // What the group has committed last of these partitions, with its metadata.
+    caf::replies_to<atom::restore, partition_list>::with<partition_list>,
     // Takes no more records, hands its partitions over, leaves the group, then answers.
     caf::replies_to<atom::drain>::with<atom::done>,
     // INTERNAL: the library has records or group events.
@@ -189,9 +206,25 @@ using aggregator_actor = record_handler_actor::extend<caf::replies_to<atom::stat
                                                       // INTERNAL: summaries wait for their transaction.
                                                       caf::reacts_to<atom::commit>>;
 
-/// The PROCESSOR: what users write. The answer is the result, an error means that the record failed; handlers never
-/// throw.
-using processor_actor = caf::typed_actor<caf::replies_to<record>::with<std::string>>;
+/// The PROCESSOR: what users write who need more than a function. It gets one record at a time and answers once it is
+/// done with it; an error means that this attempt failed. Handlers neither block nor throw.
+using processor_actor = caf::typed_actor<caf::replies_to<context_ptr>::with<atom::done>>;
+
+/// A PROCESSOR WORKER: runs a processor on one work after the other and tells its supervisor of each.
+using processor_worker_actor = caf::typed_actor<caf::reacts_to<processor_work_ptr>>;
+
+/// The PROCESSOR SUPERVISOR: deals records out to workers by key; retries, parks, buries and commits.
+using processor_supervisor_actor = record_handler_actor::extend<
+    // INTERNAL, from a worker: this many of the work's records have an outcome, the rest was left.
+    caf::reacts_to<atom::done, processor_work_ptr, uint32_t>,
+    // INTERNAL: parked keys may be due, attempts may have taken too long.
+    caf::reacts_to<atom::tick>,
+    // INTERNAL: what has finished may be committed.
+    caf::reacts_to<atom::commit>,
+    // INTERNAL: starts the worker with this index (again).
+    caf::reacts_to<atom::start, uint64_t>,
+    // INTERNAL: sends once more what the producer or the dead-letter office did not take.
+    caf::reacts_to<atom::retry, uint64_t>>;
 
 /// The DEAD LETTER office: writes failed records to `<topic>.dlq`, answers once one is acknowledged. Never loses one:
 /// it repeats until the broker takes it.

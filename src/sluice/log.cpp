@@ -46,10 +46,14 @@ void set_log_sink(log_level threshold, log_sink sink) noexcept {
 
 void log(log_level level, std::string_view actor, std::string_view text,
          std::initializer_list<log_field> fields) noexcept {
+  log(level, actor, text, std::span<const log_field>{fields.begin(), fields.size()});
+}
+
+void log(log_level level, std::string_view actor, std::string_view text, std::span<const log_field> fields) noexcept {
   if (!log_enabled(level))
     return;
   if (auto sink = current_sink.load(std::memory_order_acquire))
-    sink(level, actor, text, std::span<const log_field>{fields.begin(), fields.size()});
+    sink(level, actor, text, fields);
 }
 
 } // namespace sluice

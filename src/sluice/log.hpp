@@ -44,5 +44,6 @@ inline bool log_enabled(log_level level) noexcept {
 /// topic}}). From any thread.
 void log(log_level level, std::string_view actor, std::string_view text,
          std::initializer_list<log_field> fields = {}) noexcept;
+void log(log_level level, std::string_view actor, std::string_view text, std::span<const log_field> fields) noexcept;
 
 } // namespace sluice

@@ -49,6 +49,9 @@ public:
   virtual void unassign(const std::vector<topic_partition>& partitions) = 0;
   /// Commits the offsets to continue at, without waiting; failures are logged and repaired by the next commit.
   virtual void commit(const std::vector<topic_partition>& next_offsets) = 0;
+  /// What the group has committed last, with its metadata; `stored_offset` where it has nothing yet. Unlike all else it
+  /// blocks, for a request's timeout at most.
+  virtual caf::expected<std::vector<topic_partition>> committed(const std::vector<topic_partition>& partitions) = 0;
 };
 
 /// Reads what has been written to some topics once more, from given offsets, for one client. Calls may block for a

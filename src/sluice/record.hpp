@@ -24,9 +24,9 @@ struct record_header {
 /// clients do), unless `partition` is set.
 struct outgoing_record {
   std::string topic;
-  std::optional<std::string> key;
-  std::optional<std::string> value; ///< Absent = a tombstone.
-  std::vector<record_header> headers;
+  std::optional<std::string> key{};
+  std::optional<std::string> value{}; ///< Absent = a tombstone.
+  std::vector<record_header> headers{};
   int32_t partition = -1;   ///< -1 = by key.
   int64_t timestamp_ms = 0; ///< Unix milliseconds; 0 = now.
 };
@@ -45,6 +45,7 @@ struct topic_partition {
   std::string topic;
   int32_t partition = -1;
   int64_t offset = stored_offset;
+  std::string metadata{}; ///< What a commit says besides the offset, at most 4 KiB; empty elsewhere.
   /// "Where the group's last commit points", or, with no commit, as `auto.offset.reset` says.
   static constexpr int64_t stored_offset = -1000;
   friend bool operator==(const topic_partition&, const topic_partition&) = default;
@@ -99,7 +100,7 @@ auto inspect(Inspector& f, record_header& x) {
 template <class Inspector>
 auto inspect(Inspector& f, topic_partition& x) {
   return inspect_fields(f, x, "topic_partition", field("topic", x.topic), field("partition", x.partition),
-                        field("offset", x.offset));
+                        field("offset", x.offset), field("metadata", x.metadata));
 }
 
 } // namespace sluice

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "sluice/config.hpp"
+#include "sluice/processor.hpp"
 #include "sluice/stats.hpp"
 
 namespace sluice {
@@ -20,6 +21,10 @@ public:
   server(const server&) = delete;
   server& operator=(const server&) = delete;
 
+  /// Runs `what` on the records of `settings.topics`, as a member of a consumer group of its own: retried, in order by
+  /// key, dead-lettered. `[[processors]]` of the configuration changes the settings by name. Before `start`, which
+  /// checks them.
+  void add_processor(processor_config settings, processor what);
   /// Spawns the supervision tree and listens. A broker that is away is no error: it is reported and waited for.
   /// An error (`invalid_config`) names what is wrong and the mend: port taken, bad Kafka settings.
   caf::error start();

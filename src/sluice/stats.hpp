@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
+#include <string>
 
 namespace sluice {
 
@@ -16,6 +18,24 @@ public:
 
 private:
   std::atomic<uint64_t> value_{0};
+};
+
+/// One processor's counters. At rest `in` = `done` + `dead_lettered` + `returned`; at work `in_flight` has the
+/// difference.
+struct processor_stats {
+  counter in;             ///< Records taken for the first time since they were assigned.
+  counter done;           ///< Processed; what they emitted is acknowledged.
+  counter dead_lettered;  ///< In the dead-letter topic, acknowledged.
+  counter returned;       ///< Unfinished when their partition went to another member, or when the supervisor ended.
+  counter in_flight;      ///< Gauge.
+  counter skipped;        ///< Finished before a restart and not processed again; not part of `in`.
+  counter emitted;        ///< Records published for processors.
+  counter retried;        ///< Attempts after the first.
+  counter expired;        ///< Dead letters because of their deadline.
+  counter timeouts;       ///< Attempts that took too long.
+  counter restarts;       ///< Of crashed workers.
+  counter parked_keys;    ///< Gauge: keys that wait for their next attempt.
+  counter parked_records; ///< Gauge: records of those keys.
 };
 
 /// All counters, by role. A role may not exist in a given process; its counters stay 0.
@@ -35,6 +55,8 @@ struct stats {
   counter windows_evicted; ///< Closed early because `maxWindows` was reached.
   // dead_letter
   counter dead_letters;
+  // processor_supervisor: by name; no name comes or goes while actors run.
+  std::map<std::string, processor_stats> processors;
   // sse_hub, sse_session and the shards
   counter clients; ///< Gauge: open SSE streams.
   counter clients_total;

@@ -1,5 +1,6 @@
 // Creates a topic and fills it with events of about 200 bytes, as fast as librdkafka can:
 //   {"payload":{"date":…,"times":N},"pad":"…"}     N = 0, 1, 2, …
+// With --keys K they have the keys "0" to "K-1" in turn.
 #include <algorithm>
 
 #include "bench.hpp"
@@ -37,11 +38,18 @@ void create(rd_kafka_t* producer, const std::string& name, int partitions) {
 } // namespace
 
 int main(int argc, char** argv) {
-  bench::options given{
-      argc, argv, {{"--brokers", ""}, {"--topic", ""}, {"--events", ""}, {"--partitions", "1"}, {"--bytes", "200"}}};
+  bench::options given{argc,
+                       argv,
+                       {{"--brokers", ""},
+                        {"--topic", ""},
+                        {"--events", ""},
+                        {"--partitions", "1"},
+                        {"--bytes", "200"},
+                        {"--keys", "0"}}};
   const auto events = given.number("--events");
   const auto partitions = std::max<uint64_t>(given.number("--partitions"), 1);
   const auto bytes = given.number("--bytes");
+  const auto keys = given.number("--keys");
 
   // Idempotent: a repeated send must not make an event twice. The large batches are what a busy producer makes.
   auto producer = bench::make_client(RD_KAFKA_PRODUCER,
@@ -58,14 +66,16 @@ int main(int argc, char** argv) {
   const auto date =
       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
           .count();
-  std::string event;
+  std::string event, key;
   for (uint64_t i = 0; i < events; ++i) {
     event = "{\"payload\":{\"date\":" + std::to_string(date) + ",\"times\":" + std::to_string(i) + "},\"pad\":\"";
     event.resize(std::max<size_t>(event.size(), bytes - 2), 'x');
     event += "\"}";
     const auto partition = static_cast<int32_t>(i / run_length % partitions);
-    while (rd_kafka_produce(topic.get(), partition, RD_KAFKA_MSG_F_COPY, event.data(), event.size(), nullptr, 0,
-                            nullptr) != 0) {
+    if (keys > 0)
+      key = std::to_string(i % keys);
+    while (rd_kafka_produce(topic.get(), partition, RD_KAFKA_MSG_F_COPY, event.data(), event.size(),
+                            key.empty() ? nullptr : key.data(), key.size(), nullptr) != 0) {
       if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
         bench::die(rd_kafka_err2str(rd_kafka_last_error()));
       rd_kafka_poll(producer.get(), 10);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures sluice beside its peers in one run and prints the medians as Markdown tables.
 
-    run.py [--only aggregate|sse|crowd|start|publish] [--events N] [--repeats R] [--out FILE] [--quick]
+    run.py [--only aggregate|sse|crowd|start|publish|processors] [--events N] [--repeats R] [--out FILE] [--quick]
 
   aggregate  Kafka -> summaries, exactly once, beside a plain librdkafka + simdjson loop and a KafkaJS program;
              after each run the committed summaries must cover every event once
@@ -10,6 +10,8 @@
              50, publishing with 0 and 1 clients
   start      exec to the first 200 on /livez and /readyz; CPU and memory while idle
   publish    acknowledged POST /events at 64 connections, beside GET /livez
+  processors one that does nothing, on a topic of Kafka; what supervision alone costs; processors that wait, whose keys
+             share one partition
 
 It expects the release build with -DSLUICE_BENCH=ON; ./dev bench makes it. All it starts ends with it, listens on
 loopback only, on free ports, and keeps its data in a temporary folder. Exit code 1: a result was wrong, not slow.
@@ -614,6 +616,99 @@ def show_publish(results):
     return goals
 
 
+# -- processors --------------------------------------------------------------------------------------------------------
+
+WAITING = (  # name, ideal seconds, options
+    ("1 ms each, 1,000 keys, 100 workers", lambda n: n * 1e-3 / 100, ["--wait-us", 1000, "--concurrency", 100]),
+    ("0 to 5 ms each, 1,000 keys, 16 workers", lambda n: n * 2.5e-3 / 16,
+     ["--wait-us", 5000, "--vary", 1, "--concurrency", 16]),
+    ("0 to 5 ms each, 1,000 keys, 100 workers", lambda n: n * 2.5e-3 / 100,
+     ["--wait-us", 5000, "--vary", 1, "--concurrency", 100]))
+
+
+def run_processing(broker, folder, topic, events):
+    """One server whose processor does nothing: from the first record done to the last one committed."""
+    group = unique("bench")
+    server = Server(folder, {
+        "node": unique("bench"), "aggregations": [], "sse": {"topics": ["unused"]},
+        "kafka": {"brokers": broker.bootstrap, "groupId": group, "partitions": 1},
+        "processors": [{"name": "nothing", "topics": [topic]}],
+    }, binary=TOOLS / "processing")
+    metrics = Metrics(server.port)
+    name = r'sluice_processor_%s\{processor="nothing"\}'
+    names = [name % "done_total", name % "in_total", name % "in_flight"]
+    until = time.monotonic() + 120
+    try:
+        server.start(live=False)
+        begin = account = None
+        while True:
+            if time.monotonic() > until or not server.running():
+                raise Wrong(f"the processor did not get through the topic:\n{server.log()[-3000:]}")
+            now = time.monotonic()
+            got = metrics.read(*names)
+            if not got or got[0] == 0:
+                begin, account = now, Account(broker=broker.pid, server=server.pid)
+            elif got[0] >= events:
+                seconds = time.monotonic() - begin
+                each, others = account.read()
+                break
+            time.sleep(0.005)
+        if got[0] != events or got[1] != events or got[2] != 0:
+            raise Wrong(f"of {events} records {got[1]:.0f} were taken, {got[0]:.0f} done, {got[2]:.0f} are in flight")
+    finally:
+        metrics.close()
+        server.stop()
+    server.start(live=False)  # what is committed is not read again
+    try:
+        time.sleep(5)
+        server.wait_live()
+        if again := metrics.read(names[1])[0]:
+            raise Wrong(f"{again:.0f} records were read again after an orderly stop")
+    finally:
+        metrics.close()
+        server.stop()
+    return {"events": events, "seconds": seconds, "per_s": events / seconds, "cpu_us": each["server"] / events * 1e6,
+            "per_core": events / each["server"], "others_cores": others}
+
+
+def bench_processors(broker, folder, given):
+    events, topic = given.events, unique("keyed")
+    tool("fill", "--brokers", broker.bootstrap, "--topic", topic, "--events", events, "--keys", 1000)
+    results = {"kafka": [], "supervision": [], "waiting": {name: [] for name, _, _ in WAITING}}
+    for _ in range(given.repeats):
+        results["kafka"].append(run := run_processing(broker, folder, topic, events))
+        say(f"processors, nothing, from Kafka: {run['per_s']:,.0f}/s, {run['per_core']:,.0f}/s and core")
+        results["supervision"].append(run := tool("supervision", "--records", events, "--concurrency", 4))
+        say(f"processors, supervision alone: {run['perSecond']:,.0f}/s, {run['cpuUsPerRecord']:.2f} us of CPU a record")
+        for name, ideal, options in WAITING:
+            records = 10000 if given.quick or "--vary" in options else 300000
+            run = tool("supervision", "--records", records, *options)
+            results["waiting"][name].append(run | {"ideal": ideal(records)})
+            say(f"processors, {name}: {records:,} in {run['seconds']:.2f} s")
+    return results
+
+
+def show_processors(results):
+    kafka, alone = results["kafka"], results["supervision"]
+    table = [["processor", "records", "s", "records/s", "ideal s", "CPU us a record"],
+             ["nothing, from Kafka, 4 workers", f"{kafka[0]['events']:,}", shown(median(kafka, "seconds"), ".2f"),
+              shown(median(kafka, "per_s")), "-", shown(median(kafka, "cpu_us"), ".2f")],
+             ["nothing, from memory, 4 workers", f"{alone[0]['records']:,}", shown(median(alone, "seconds"), ".2f"),
+              shown(median(alone, "perSecond")), "-", shown(median(alone, "cpuUsPerRecord"), ".2f")]]
+    for name, runs in results["waiting"].items():
+        table.append([name, f"{runs[0]['records']:,}", shown(median(runs, "seconds"), ".2f"),
+                      shown(median(runs, "perSecond")), shown(runs[0]["ideal"], ".2f"),
+                      shown(median(runs, "cpuUsPerRecord"), ".2f")])
+    print("\n## Processors\n\n" + markdown(table))
+    waiting = [median(runs, "perSecond") for runs in results["waiting"].values()]
+    vary = [median(runs, "seconds") for runs in results["waiting"].values()][1:]
+    return [("processors, nothing, from Kafka, records/s and core", ">=", 300000, median(kafka, "per_core"), ",.0f"),
+            ("processors, supervision, CPU us a record", "<=", 2, median(alone, "cpuUsPerRecord"), ".2f"),
+            ("processors, 1 ms each, 100 workers, records/s", ">=", 80000, waiting[0], ",.0f"),
+            ("processors, 10,000 of 0 to 5 ms, 16 workers, s", "<=", 2.06, vary[0], ".2f"),
+            ("processors, 10,000 of 0 to 5 ms, 100 workers, s", "<=", 2.06, vary[1], ".2f")]
+
+
 # -- all of it ---------------------------------------------------------------------------------------------------------
 
 def machine():
@@ -639,7 +734,7 @@ def too_long(*_):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("aggregate", "sse", "crowd", "start", "publish")
+    parts = ("aggregate", "sse", "crowd", "start", "publish", "processors")
     parser.add_argument("--only", choices=parts, action="append", help="may be given several times")
     parser.add_argument("--events", type=int, default=3000000, help="in each topic (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="default %(default)s")
@@ -650,7 +745,8 @@ def main():
         given.events, given.repeats = min(given.events, 100000), 1
     given.events = max(given.events // 1000, 1) * 1000  # whole windows only, so that none stays open
     given.kafkajs_seconds = 1 if given.quick else 12
-    for needed in (BINARY, *(TOOLS / name for name in ("acknowledged", "fill", "inline_loop", "covered", "sse-load", "limit"))):
+    programs = ("acknowledged", "fill", "inline_loop", "covered", "sse-load", "limit", "supervision", "processing")
+    for needed in (BINARY, *(TOOLS / name for name in programs)):
         if not needed.exists():
             parser.error(f"{needed} is not there; run ./dev bench, which builds it")
 
@@ -687,6 +783,9 @@ def main():
         if "crowd" in only:
             results["crowd"] = bench_crowd(broker, folder, given)
             goals += show_crowd(results["crowd"])
+        if "processors" in only:
+            results["processors"] = bench_processors(broker, folder, given)
+            goals += show_processors(results["processors"])
     show_goals(goals)
     return 0
 

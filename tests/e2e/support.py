@@ -441,9 +441,10 @@ class WebSocket:
 # -- the server --------------------------------------------------------------------------------------------------------
 
 class Server(Client):
-    """One `sluice serve` process."""
+    """One `sluice serve` process, or one of a program that has all that `sluice` has."""
 
-    def __init__(self, folder, config, args=(), environment=None, token=None, tls=None):
+    def __init__(self, folder, config, args=(), environment=None, token=None, tls=None, binary=BINARY):
+        self.binary = binary
         self.config = json.loads(json.dumps(config))  # our own copy
         http_part = self.config.setdefault("http", {})
         super().__init__(http_part.setdefault("port", free_port()), token, tls=tls)
@@ -456,7 +457,7 @@ class Server(Client):
         self.config_path.write_text(toml(self.config))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [str(BINARY), "serve", "--config", str(self.config_path), *self.args], stdin=subprocess.DEVNULL,
+                [str(self.binary), "serve", "--config", str(self.config_path), *self.args], stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, cwd=self.folder, env=clean_environment(**self.environment),
                 preexec_fn=end_with_parent)
         if live:

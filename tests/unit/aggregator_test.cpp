@@ -60,6 +60,7 @@ kafka_consumer_actor::behavior_type consumer_fake(kafka_consumer_actor::stateful
   return {
       [self](atom::credit, uint32_t n) { self->state.credit += n; },
       [](atom::commit, const partition_list&) {},
+      [](atom::restore, const partition_list& partitions) { return partitions; },
       [](atom::drain) { return atom::done_v; },
       [](atom::wake) {},
       [](atom::tick) {},

@@ -108,6 +108,7 @@ CAF_TEST(every default is within its own range) {
   for (const auto& opt : options()) {
     config cfg;
     cfg.channels.emplace_back();
+    cfg.processors.emplace_back();
     auto text = to_toml(opt, cfg, 0);
     if (text.starts_with('"'))
       text = text.substr(1, text.size() - 2);

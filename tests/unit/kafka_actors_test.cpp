@@ -70,14 +70,15 @@ struct source_fake : record_source {
   }
   void assign(const partition_list& partitions) override { assigned = partitions; }
   void unassign(const partition_list& partitions) override { unassigned = partitions; }
-  void commit(const partition_list& next_offsets) override { committed = next_offsets; }
+  void commit(const partition_list& next_offsets) override { last_commit = next_offsets; }
+  caf::expected<partition_list> committed(const partition_list&) override { return last_commit; }
   void bring(source_event event) {
     events.push_back(std::move(event));
     wake_up();
   }
   std::deque<source_event> events;
   std::function<void()> wake_up;
-  partition_list assigned, unassigned, committed;
+  partition_list assigned, unassigned, last_commit;
 };
 
 /// Stands for an aggregator or a hub: takes all, answers revocations only when told to.

@@ -1,121 +1,130 @@
-// Which offsets may be committed when records finish out of order.
+// Which offset may be committed when records finish out of order, and what the metadata remembers.
 #define CAF_SUITE offset_ledger
 
-#include "kafka/offset_ledger.hpp"
+#include "offset_ledger.hpp"
 
+#include <algorithm>
 #include <random>
+#include <set>
 
 #include <caf/test/unit_test.hpp>
 
 using namespace sluice;
-using sluice::kafka::offset_ledger;
-using partitions = std::vector<topic_partition>;
 
-CAF_TEST(nothing is to be committed before something has finished) {
+CAF_TEST(nothing is to be committed before something has begun) {
   offset_ledger ledger;
-  ledger.begin("t", 0, 5);
-  CAF_CHECK(ledger.next().empty());
+  CAF_CHECK_EQUAL(ledger.next(), -1);
+  ledger.begin(5);
+  CAF_CHECK_EQUAL(ledger.next(), 5);
   CAF_CHECK_EQUAL(ledger.in_flight(), 1u);
 }
 
 CAF_TEST(a record that finishes early waits for those before it) {
   offset_ledger ledger;
-  for (auto offset : {5, 6, 7})
-    ledger.begin("t", 0, offset);
-  ledger.finish("t", 0, 7);
-  ledger.finish("t", 0, 6);
-  CAF_CHECK(ledger.next().empty());
-  ledger.finish("t", 0, 5);
-  CAF_CHECK(ledger.next() == partitions({{"t", 0, 8}}));
+  auto first = ledger.begin(5), second = ledger.begin(6), third = ledger.begin(7);
+  ledger.finish(third);
+  ledger.finish(second);
+  CAF_CHECK_EQUAL(ledger.next(), 5);
+  CAF_CHECK_EQUAL(ledger.span(), 3u);
+  ledger.finish(first);
+  CAF_CHECK_EQUAL(ledger.next(), 8);
   CAF_CHECK_EQUAL(ledger.in_flight(), 0u);
-}
-
-CAF_TEST(a position is told once) {
-  offset_ledger ledger;
-  ledger.begin("t", 0, 0);
-  ledger.finish("t", 0, 0);
-  CAF_CHECK(ledger.next() == partitions({{"t", 0, 1}}));
-  CAF_CHECK(ledger.next().empty());
+  CAF_CHECK_EQUAL(ledger.span(), 0u);
 }
 
 CAF_TEST(holes between offsets do not hold the prefix up) {
   offset_ledger ledger;
-  ledger.begin("t", 0, 10);
-  ledger.begin("t", 0, 20);
-  ledger.finish("t", 0, 10);
-  CAF_CHECK(ledger.next() == partitions({{"t", 0, 11}}));
-  ledger.finish("t", 0, 20);
-  CAF_CHECK(ledger.next() == partitions({{"t", 0, 21}}));
+  auto first = ledger.begin(10), second = ledger.begin(20);
+  ledger.finish(first);
+  CAF_CHECK_EQUAL(ledger.next(), 11);
+  ledger.finish(second);
+  CAF_CHECK_EQUAL(ledger.next(), 21);
 }
 
-CAF_TEST(partitions do not wait for one another) {
+CAF_TEST(without anything beyond the prefix there is no metadata) {
   offset_ledger ledger;
-  ledger.begin("t", 0, 0);
-  ledger.begin("t", 1, 0);
-  ledger.begin("u", 0, 0);
-  ledger.finish("t", 1, 0);
-  ledger.finish("u", 0, 0);
-  CAF_CHECK(ledger.next() == partitions({{"t", 1, 1}, {"u", 0, 1}}));
-  CAF_CHECK_EQUAL(ledger.in_flight("t", 0), 1u);
-  CAF_CHECK_EQUAL(ledger.in_flight("t", 1), 0u);
+  ledger.finish(ledger.begin(0));
+  ledger.begin(1);
+  CAF_CHECK(ledger.metadata().empty());
 }
 
-CAF_TEST(what finishes of a dropped partition is ignored) {
+CAF_TEST(metadata of others is ignored) {
+  for (const auto* text : {"", "s1", "s1:", "s1:A", "s1:!!", "hello", "s1:AA", "s2:AB"}) {
+    offset_ledger ledger;
+    ledger.restore(0, text);
+    CAF_CHECK(!ledger.was_finished(0));
+    CAF_CHECK(!ledger.was_finished(1));
+  }
+}
+
+CAF_TEST(what has not been read again yet stays in the metadata) {
+  offset_ledger former;
+  former.begin(0);
+  auto second = former.begin(1);
+  former.begin(2);
+  auto fourth = former.begin(3);
+  former.finish(second);
+  former.finish(fourth);
   offset_ledger ledger;
-  ledger.begin("t", 0, 0);
-  ledger.drop("t", 0);
-  ledger.finish("t", 0, 0);
-  CAF_CHECK(ledger.next().empty());
-  CAF_CHECK_EQUAL(ledger.in_flight(), 0u);
+  ledger.restore(former.next(), former.metadata());
+  ledger.begin(0); // and crashes here
+  offset_ledger next;
+  next.restore(ledger.next(), ledger.metadata());
+  CAF_CHECK(!next.was_finished(0));
+  CAF_CHECK(next.was_finished(1));
+  CAF_CHECK(!next.was_finished(2));
+  CAF_CHECK(next.was_finished(3));
 }
 
-CAF_TEST(a dropped partition may begin again at an earlier offset) {
-  offset_ledger ledger;
-  ledger.begin("t", 0, 9);
-  ledger.drop("t", 0);
-  ledger.begin("t", 0, 3);
-  ledger.finish("t", 0, 3);
-  CAF_CHECK(ledger.next() == partitions({{"t", 0, 4}}));
-}
-
-CAF_TEST(records that begin or finish twice count once) {
-  offset_ledger ledger;
-  ledger.begin("t", 0, 1);
-  ledger.begin("t", 0, 1);
-  ledger.begin("t", 0, 0);
-  CAF_CHECK_EQUAL(ledger.in_flight(), 1u);
-  ledger.finish("t", 0, 1);
-  ledger.finish("t", 0, 1);
-  CAF_CHECK_EQUAL(ledger.in_flight(), 0u);
-  CAF_CHECK(ledger.next() == partitions({{"t", 0, 2}}));
-}
-
-CAF_TEST(in any order of finishing the position is the first unfinished record) {
+CAF_TEST(in any order of finishing the position is the first unfinished record and the metadata names the others) {
   std::mt19937 random{7};
   for (int round = 0; round < 50; ++round) {
     offset_ledger ledger;
-    std::vector<int64_t> offsets;
-    int64_t last = 0;
-    for (int i = 0; i < 100; ++i)
-      offsets.push_back(last += 1 + static_cast<int64_t>(random() % 3));
-    for (auto offset : offsets)
-      ledger.begin("t", 0, offset);
-    auto order = offsets;
+    std::vector<std::pair<int64_t, uint64_t>> begun;
+    int64_t last = static_cast<int64_t>(random() % 1000000000);
+    for (int i = 0; i < 100; ++i) {
+      last += 1 + static_cast<int64_t>(random() % 3);
+      begun.emplace_back(last, ledger.begin(last));
+    }
+    auto order = begun;
     std::shuffle(order.begin(), order.end(), random);
-    std::vector<bool> finished(static_cast<std::size_t>(last) + 1);
-    int64_t told = -1;
-    for (auto offset : order) {
-      ledger.finish("t", 0, offset);
-      finished[static_cast<std::size_t>(offset)] = true;
-      int64_t expected = -1;
-      for (auto candidate : offsets) {
-        if (!finished[static_cast<std::size_t>(candidate)])
+    std::set<int64_t> finished;
+    for (const auto& [offset, number] : order) {
+      ledger.finish(number);
+      finished.insert(offset);
+      auto expected = begun.back().first + 1;
+      for (const auto& one : begun)
+        if (!finished.contains(one.first)) {
+          expected = one.first;
           break;
-        expected = candidate + 1;
-      }
-      for (const auto& moved : ledger.next())
-        told = moved.offset;
-      CAF_REQUIRE_EQUAL(told, expected);
+        }
+      // Where a hole lies before the first unfinished record, the position is right behind the last finished one.
+      CAF_REQUIRE(ledger.next() <= expected);
+      CAF_REQUIRE(std::none_of(begun.begin(), begun.end(),
+                               [&](const auto& one) { return one.first >= ledger.next() && one.first < expected; }));
+      offset_ledger next;
+      next.restore(ledger.next(), ledger.metadata());
+      for (const auto& one : begun)
+        if (one.first >= ledger.next())
+          CAF_REQUIRE_EQUAL(next.was_finished(one.first), finished.contains(one.first));
     }
   }
+}
+
+CAF_TEST(metadata is bounded and remembers the nearest) {
+  offset_ledger ledger;
+  for (int64_t offset = 0; offset < 100000; ++offset) {
+    auto number = ledger.begin(offset);
+    if (offset % 2 == 1)
+      ledger.finish(number);
+  }
+  auto text = ledger.metadata();
+  CAF_CHECK_LESS_OR_EQUAL(text.size(), offset_ledger::max_metadata);
+  CAF_CHECK_GREATER(text.size(), offset_ledger::max_metadata - 10);
+  offset_ledger next;
+  next.restore(ledger.next(), text);
+  CAF_CHECK(next.was_finished(1));
+  CAF_CHECK(!next.was_finished(2));
+  CAF_CHECK(next.was_finished(1001));
+  CAF_CHECK(!next.was_finished(99999));
 }

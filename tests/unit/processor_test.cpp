@@ -1,4 +1,4 @@
-// Processors from plain functions, through the harness that users get.
+// Processors from functions and actors, through the harness that users get.
 #define CAF_SUITE processor
 
 #include "sluice/testing.hpp"
@@ -15,82 +15,123 @@ using namespace std::chrono_literals;
 
 namespace {
 
-record order(std::string value) {
-  return {"orders", 1, 7, "key", std::move(value)};
+record order(std::string value, std::vector<record_header> headers = {}) {
+  return {"orders", 1, 7, "key", std::move(value), std::move(headers)};
 }
 
 } // namespace
 
-CAF_TEST(a function that returns a string is a processor) {
-  testing::processor_harness shout{make_processor([](const record& x) { return x.value + "!"; })};
+CAF_TEST(a function that returns nothing is a processor) {
+  testing::processor_harness shout{
+      make_processor([](const record& in, context& out) { out.emit({.topic = "loud", .value = in.value + "!"}); })};
   auto result = shout.push(order("hello"));
   CAF_REQUIRE(result);
-  CAF_CHECK_EQUAL(*result, "hello!");
+  CAF_REQUIRE_EQUAL(result.emitted.size(), 1u);
+  CAF_CHECK(result.emitted[0].value == "hello!");
 }
 
 CAF_TEST(the record arrives whole) {
-  testing::processor_harness name{make_processor([](const record& x) {
-    return x.topic + "/" + std::to_string(x.partition) + "/" + std::to_string(x.offset) + " " + x.key + "=" + x.value;
+  std::string seen;
+  testing::processor_harness name{make_processor([&seen](const record& in, context& out) {
+    seen = in.topic + "/" + std::to_string(in.partition) + "/" + std::to_string(in.offset) + " " + in.key + "=" +
+           in.value + " " + in.headers.at(0).value + " " + out.event_id() + " " + std::to_string(out.attempt());
   })};
-  auto result = name.push({"orders", 3, int64_t{1} << 40, std::string("a\0b", 3), "v"});
-  CAF_REQUIRE(result);
-  CAF_CHECK_EQUAL(*result, "orders/3/1099511627776 " + std::string("a\0b", 3) + "=v");
+  CAF_REQUIRE(name.push({"orders", 3, int64_t{1} << 40, std::string("a\0b", 3), "v", {{"x", "y"}}}, 2));
+  CAF_CHECK_EQUAL(seen, "orders/3/1099511627776 " + std::string("a\0b", 3) + "=v y orders/3/1099511627776 2");
 }
 
-CAF_TEST(an error that the function returns is the answer) {
-  testing::processor_harness picky{make_processor([](const record& x) -> caf::expected<std::string> {
-    if (x.value.empty())
-      return make_failure(ec::malformed_record, "no value");
-    return x.value;
+CAF_TEST(an error that the function returns is the answer and nothing is emitted) {
+  testing::processor_harness picky{make_processor([](const record& in, context& out) -> caf::error {
+    out.emit({.topic = "t", .value = "v"});
+    if (in.value.empty())
+      return make_failure(ec::rejected, "no value");
+    return {};
   })};
   auto failed = picky.push(order(""));
   CAF_REQUIRE(!failed);
-  CAF_CHECK_EQUAL(describe(failed.error()), "malformed_record: no value");
-  CAF_CHECK(picky.push(order("x")));
+  CAF_CHECK_EQUAL(describe(failed.error), "rejected: no value");
+  CAF_CHECK(failed.emitted.empty());
+  auto good = picky.push(order("x"));
+  CAF_CHECK(good);
+  CAF_CHECK_EQUAL(good.emitted.size(), 1u);
 }
 
 CAF_TEST(an exception fails its record and the processor lives on) {
-  testing::processor_harness fragile{make_processor([](const record& x) -> caf::expected<std::string> {
-    if (x.value == "bad")
+  testing::processor_harness fragile{make_processor([](const record& in, context&) {
+    if (in.value == "bad")
       throw std::runtime_error("cannot read it");
-    if (x.value == "worse")
+    if (in.value == "worse")
       throw 42;
-    return x.value;
   })};
   auto failed = fragile.push(order("bad"));
   CAF_REQUIRE(!failed);
-  CAF_CHECK_EQUAL(describe(failed.error()), "processor_failed: cannot read it");
+  CAF_CHECK_EQUAL(describe(failed.error), "processor_failed: cannot read it");
   CAF_CHECK(!fragile.push(order("worse")));
-  auto result = fragile.push(order("good"));
-  CAF_REQUIRE(result);
-  CAF_CHECK_EQUAL(*result, "good");
+  CAF_CHECK(fragile.push(order("good")));
 }
 
-CAF_TEST(a result that is late is an error) {
-  testing::processor_harness slow{make_processor([](const record& x) {
-    std::this_thread::sleep_for(200ms);
-    return x.value;
+CAF_TEST(an end that is late is an error and cancels the attempt) {
+  std::atomic<bool> cancelled{false};
+  {
+    testing::processor_harness slow{make_processor([&cancelled](const record&, context& out) {
+      while (!out.cancelled())
+        std::this_thread::yield();
+      cancelled = true;
+    })};
+    auto late = slow.push(order("x"), 1, 20ms);
+    CAF_REQUIRE(!late);
+    CAF_CHECK(late.error == caf::sec::request_timeout);
+  }
+  CAF_CHECK(cancelled.load());
+}
+
+CAF_TEST(a record past its deadline is not processed) {
+  testing::processor_harness any{make_processor([](const record&, context& out) {
+    if (out.deadline_ms() != 9999999999999)
+      throw std::runtime_error("wrong deadline");
   })};
-  auto late = slow.push(order("x"), 20ms);
-  CAF_REQUIRE(!late);
-  CAF_CHECK(late.error() == caf::sec::request_timeout);
+  auto late = any.push(order("x", {{"sluice-deadline", "1"}}));
+  CAF_CHECK_EQUAL(code_of(late.error), ec::expired);
+  CAF_CHECK(any.push(order("x", {{"sluice-deadline", "9999999999999"}})));
+}
+
+CAF_TEST(what is emitted takes over what goes from hop to hop) {
+  testing::processor_harness relay{make_processor([](const record& in, context& out) {
+    out.emit({.topic = "a", .value = in.value});
+    out.emit({.topic = "b", .value = in.value, .headers = {{"traceparent", "mine"}, {"sluice-event-id", "own"}}});
+  })};
+  auto result = relay.push(order("x", {{"traceparent", "tp"}, {"sluice-correlation-id", "c"}, {"other", "o"}}));
+  CAF_REQUIRE_EQUAL(result.emitted.size(), 2u);
+  auto value = [&](size_t i, const char* name) {
+    const auto* found = find_header(result.emitted[i].headers, name);
+    return found == nullptr ? std::string{"none"} : *found;
+  };
+  CAF_CHECK_EQUAL(value(0, "traceparent"), "tp");
+  CAF_CHECK_EQUAL(value(0, "sluice-correlation-id"), "c");
+  CAF_CHECK_EQUAL(value(0, "sluice-event-id"), "orders/1/7/1");
+  CAF_CHECK_EQUAL(value(0, "other"), "none");
+  CAF_CHECK_EQUAL(value(1, "traceparent"), "mine");
+  CAF_CHECK_EQUAL(value(1, "sluice-event-id"), "own");
 }
 
 CAF_TEST(an actor of ones own is a processor too) {
-  processor_factory counting = [](caf::actor_system& system) -> processor_actor {
+  auto counting = make_processor([](caf::actor_system& system) -> processor_actor {
     return system.spawn([](processor_actor::pointer self) -> processor_actor::behavior_type {
-      return {[self, seen = 0](const record&) mutable -> std::string {
+      return {[self, seen = 0](const context_ptr& job) mutable {
         if (++seen == 3)
           self->quit(caf::exit_reason::user_shutdown);
-        return std::to_string(seen);
+        job->emit({.topic = "numbers", .value = std::to_string(seen)});
+        return atom::done_v;
       }};
     });
-  };
+  });
   testing::processor_harness counter{counting};
-  CAF_CHECK_EQUAL(std::string{*counter.push(order("a"))}, "1");
-  CAF_CHECK_EQUAL(std::string{*counter.push(order("b"))}, "2");
-  CAF_CHECK_EQUAL(std::string{*counter.push(order("c"))}, "3");
+  for (const auto* expected : {"1", "2", "3"}) {
+    auto result = counter.push(order("a"));
+    CAF_REQUIRE(result);
+    CAF_CHECK(result.emitted.at(0).value == expected);
+  }
   auto gone = counter.push(order("d"));
   CAF_REQUIRE(!gone);
-  CAF_CHECK(gone.error() == caf::sec::request_receiver_down);
+  CAF_CHECK(gone.error == caf::sec::request_receiver_down);
 }

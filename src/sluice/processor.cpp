@@ -1,0 +1,108 @@
+#include "sluice/processor.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <exception>
+#include <span>
+
+namespace sluice {
+
+namespace {
+
+constexpr std::string_view event_id_header = "sluice-event-id";
+constexpr std::string_view deadline_header = "sluice-deadline";
+/// What goes on from hop to hop.
+constexpr std::array<std::string_view, 4> inherited{"traceparent", "tracestate", "sluice-correlation-id",
+                                                    deadline_header};
+
+} // namespace
+
+const std::string* find_header(const std::vector<record_header>& headers, std::string_view name) noexcept {
+  auto it = std::find_if(headers.begin(), headers.end(), [name](const auto& one) { return one.name == name; });
+  return it == headers.end() ? nullptr : &it->value;
+}
+
+std::optional<int64_t> deadline_of(const std::vector<record_header>& headers) noexcept {
+  const auto* text = find_header(headers, deadline_header);
+  if (text == nullptr)
+    return std::nullopt;
+  int64_t unix_ms = 0;
+  const auto* last = text->data() + text->size();
+  auto [end, error] = std::from_chars(text->data(), last, unix_ms);
+  return error == std::errc{} && end == last ? std::optional{unix_ms} : std::nullopt;
+}
+
+context::context(std::string processor, cancel_flag cancelled)
+    : processor_(std::move(processor)), cancelled_(std::move(cancelled)) {}
+
+std::string context::event_id() const {
+  if (const auto* id = find_header(input_.headers, event_id_header))
+    return *id;
+  return input_.topic + "/" + std::to_string(input_.partition) + "/" + std::to_string(input_.offset);
+}
+
+void context::emit(outgoing_record what) {
+  ++emissions_;
+  if (emissions_ > max_emitted)
+    return; // `take_emitted` says so
+  for (auto name : inherited)
+    if (const auto* value = find_header(input_.headers, name))
+      if (find_header(what.headers, name) == nullptr)
+        what.headers.push_back({std::string{name}, *value});
+  if (find_header(what.headers, event_id_header) == nullptr)
+    what.headers.push_back({std::string{event_id_header}, event_id() + "/" + std::to_string(emissions_)});
+  emitted_.push_back(std::move(what));
+}
+
+void context::log(log_level level, std::string_view text, std::initializer_list<log_field> fields) const {
+  if (!log_enabled(level))
+    return;
+  std::vector<log_field> all{{"eventId", event_id()}};
+  all.insert(all.end(), fields.begin(), fields.end());
+  sluice::log(level, processor_, text, std::span<const log_field>{all});
+}
+
+void context::begin(record input, uint32_t attempt) {
+  input_ = std::move(input);
+  begin(attempt);
+}
+
+void context::begin(const record_batch& batch, std::size_t index, uint32_t attempt) {
+  // Into the strings of the record before: no allocation where they are long enough.
+  const auto& from = batch.records()[index];
+  input_.topic = batch.topic();
+  input_.partition = batch.partition();
+  input_.offset = from.offset;
+  input_.timestamp_ms = from.timestamp_ms;
+  input_.key.assign(from.key);
+  input_.value.assign(from.value);
+  input_.headers = batch.headers(index);
+  begin(attempt);
+}
+
+void context::begin(uint32_t attempt) {
+  attempt_ = attempt;
+  deadline_ms_ = deadline_of(input_.headers);
+  emitted_.clear();
+  emissions_ = 0;
+}
+
+caf::expected<std::vector<outgoing_record>> context::take_emitted() {
+  if (emissions_ > max_emitted)
+    return make_failure(ec::processor_failed, "it emitted " + std::to_string(emissions_) +
+                                                  " records for one; emit at most " + std::to_string(max_emitted));
+  return std::exchange(emitted_, {});
+}
+
+caf::error process(const processor_function& function, context& attempt) noexcept {
+  try {
+    return function(attempt.input(), attempt);
+  } catch (const std::exception& e) {
+    return make_failure(ec::processor_failed, e.what());
+  } catch (...) {
+    return make_failure(ec::processor_failed, "it threw something that is not a std::exception");
+  }
+}
+
+} // namespace sluice

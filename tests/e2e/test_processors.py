@@ -1,0 +1,237 @@
+"""Processors under supervision, in the programs of tests/example: whatever they do, every record has an end."""
+
+import json
+import os
+import pathlib
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from support import ROOT, config_for, consume, eventually, kcat, unique
+
+EXAMPLE = pathlib.Path(os.environ.get("SLUICE_EXAMPLE", ROOT / "build" / "release" / "example"))
+SHOP, MOODY = EXAMPLE / "shop" / "shop", EXAMPLE / "moody" / "moody"
+NAMES = ("moody", "fragile")
+QUICK = {"timeout": 600, "maxAttempts": 3, "retryInitial": 50}
+REBALANCE_SECONDS = 60
+
+
+@pytest.fixture
+def moods(sluice, kafka):
+    """Makes servers with the bad processors; each processor reads topics of its own unless told otherwise."""
+    def make(group=None, start=True, live=True, ready=True, **processors):
+        tables = [{"name": name, "topics": [unique(name)], **processors.get(name, {})} for name in NAMES]
+        return sluice(config_for(kafka.bootstrap, group=group or unique("group"), processors=tables, log={"level": "info"}),
+                      binary=MOODY, start=start, live=live, ready=ready)
+    return make
+
+
+def put(kafka, topic, records):
+    """Writes (key, value) pairs in order."""
+    lines = "".join(f"{key}\t{value}\n" for key, value in records)
+    kcat("-P", "-q", "-b", kafka.bootstrap, "-t", topic, "-K", "\t", "-X", "acks=all", data=lines.encode())
+
+
+def count(server, what, processor):
+    wanted = f'sluice_processor_{what}{{processor="{processor}"}} '
+    for line in server.get("/metrics").body.decode().splitlines():
+        if line.startswith(wanted):
+            return int(float(line.rsplit(" ", 1)[1]))
+    raise AssertionError(f"no metric {wanted}")
+
+
+def check_sum(server, processor):
+    """All that was taken has exactly one end."""
+    numbers = {what: count(server, what, processor)
+               for what in ("in_total", "done_total", "dead_lettered_total", "returned_total", "in_flight")}
+    taken = numbers.pop("in_total")
+    assert taken == sum(numbers.values()), (taken, numbers)
+    assert numbers["in_flight"] == 0, numbers
+
+
+def letters(kafka, topic):
+    return consume(kafka.bootstrap, f"{topic}.dlq")
+
+
+def done(kafka, topic):
+    return consume(kafka.bootstrap, f"{topic}.done")
+
+
+@pytest.mark.seconds(180)
+def test_every_record_has_one_end_whatever_its_processor_does(moods, kafka):
+    topic = unique("moody")
+    server = moods(moody={"topics": [topic], **QUICK})
+    records = [(f"k{i}", f"good {i}") for i in range(50)]
+    records += [("t", "throw"), ("p", "poison"), ("o", "once"), ("h", "hang"), ("n", "nowhere"), ("q", "quiet")]
+    put(kafka, topic, records)
+    eventually("all have an end", lambda: count(server, "done_total", "moody") == 52
+               and count(server, "dead_lettered_total", "moody") == 4, timeout=60)
+    check_sum(server, "moody")
+    assert sorted(one["payload"] for one in done(kafka, topic)) == sorted([f"good {i} 1" for i in range(50)] + ["once 2"])
+    found = {one["payload"]: one for one in letters(kafka, topic)}
+    assert {value: (one["headers"]["sluice-dlq-error"], one["headers"]["sluice-dlq-attempts"])
+            for value, one in found.items() if value != "nowhere"} == {
+        "throw": ("processor_failed", "3"), "poison": ("rejected", "1"), "hang": ("attempt_timeout", "3")}
+    assert "nowhere" in found and len(found) == 4
+    assert count(server, "timeouts_total", "moody") == 3
+    originals = {one["payload"]: one for one in consume(kafka.bootstrap, topic)}
+    for value, letter in found.items():
+        origin, headers = originals[value], letter["headers"]
+        assert letter["key"] == origin["key"]
+        assert headers["sluice-dlq-topic"] == topic and headers["sluice-dlq-processor"] == "moody"
+        assert int(headers["sluice-dlq-partition"]) == origin["partition"]
+        assert int(headers["sluice-dlq-offset"]) == origin["offset"]
+        assert int(headers["sluice-dlq-timestamp"]) == origin["ts"]
+        assert origin["ts"] <= int(headers["sluice-dlq-first-failure"]) <= int(headers["sluice-dlq-last-failure"])
+    assert found["throw"]["headers"]["sluice-dlq-reason"] == "thrown as told"
+    server.stop()
+    server.start()
+    put(kafka, topic, [("z", "last")])
+    eventually("the next record", lambda: count(server, "done_total", "moody") == 1, timeout=REBALANCE_SECONDS)
+    assert count(server, "in_total", "moody") == 1  # all else was committed
+
+
+@pytest.mark.seconds(120)
+def test_a_processor_that_crashes_is_started_again(moods, kafka):
+    topic = unique("fragile")
+    server = moods(fragile={"topics": [topic], **QUICK})
+    put(kafka, topic, [("a", "one"), ("b", "crash"), ("c", "two"), ("d", "three")])
+    eventually("all have an end", lambda: count(server, "done_total", "fragile") == 3
+               and count(server, "dead_lettered_total", "fragile") == 1, timeout=30)
+    check_sum(server, "fragile")
+    assert count(server, "restarts_total", "fragile") == 3
+    assert sorted(one["payload"] for one in done(kafka, topic)) == ["one", "three", "two"]
+    (letter,) = letters(kafka, topic)
+    assert letter["payload"] == "crash" and letter["headers"]["sluice-dlq-attempts"] == "3"
+    assert server.get("/livez").status == 200
+
+
+@pytest.mark.seconds(120)
+def test_a_failing_key_keeps_its_order_while_others_flow(moods, kafka):
+    topic = unique("moody")
+    server = moods(moody={"topics": [topic], **QUICK, "timeout": 10000, "retryInitial": 3000, "concurrency": 8})
+    put(kafka, topic, [("slow", "once 0")])
+    eventually("the key is parked", lambda: count(server, "parked_keys", "moody") == 1)
+    put(kafka, topic, [(f"k{i % 10}", f"{i:04}") for i in range(500)] + [("slow", "1"), ("slow", "2")])
+    eventually("the others", lambda: count(server, "done_total", "moody") == 500, timeout=2.5)
+    eventually("all", lambda: count(server, "done_total", "moody") == 503)
+    by_key = {}
+    for one in done(kafka, topic):
+        by_key.setdefault(one["key"], []).append(one["payload"])
+    assert by_key.pop("slow") == ["once 0 2", "1 1", "2 1"]
+    assert all(values == sorted(values) for values in by_key.values())
+    check_sum(server, "moody")
+
+
+@pytest.mark.seconds(240)
+def test_a_server_killed_midway_loses_nothing(moods, kafka):
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    topic = unique("moody")
+    server = moods(moody={"topics": [topic], **QUICK, "timeout": 5000})
+    def value(i):
+        return f"{'throw' if i % 50 == 0 else 'poison' if i % 75 == 0 else 'once' if i % 20 == 0 else 'good'} {i}"
+    values = [value(i) for i in range(1, 6001)]
+    for part in range(3):
+        put(kafka, topic, [(f"k{i % 97}", text) for i, text in enumerate(values[part * 2000:(part + 1) * 2000])])
+        eventually("some are done", lambda: count(server, "done_total", "moody") > 0, timeout=REBALANCE_SECONDS)
+        time.sleep(chance.uniform(0, 0.4))
+        server.kill()
+        server.start(ready=False)
+    # Once these are done, the last server has read all partitions to their end, and again what was not committed.
+    last = [f"good last {i}" for i in range(97)]
+    put(kafka, topic, [(f"k{i}", text) for i, text in enumerate(last)])
+    values += last
+    expected_dead = {text for text in values if text.startswith(("throw", "poison"))}
+    expected_done = set(values) - expected_dead
+
+    def all_ended():
+        dead = Counter(one["payload"] for one in letters(kafka, topic))
+        good = Counter(one["payload"].rsplit(" ", 1)[0] for one in done(kafka, topic))
+        return good, dead, set(good) == expected_done and set(dead) == expected_dead
+    eventually("every record has its end, and of one kind", lambda: all_ended()[2], timeout=90, pause=0.5)
+    eventually("nothing is in flight", lambda: count(server, "in_flight", "moody") == 0)
+    check_sum(server, "moody")
+    good, dead, _ = all_ended()
+    print("twice:", sum(good.values()) + sum(dead.values()) - len(values), "of", len(values))
+    server.stop()
+    server.start(ready=False)
+    time.sleep(6)  # as long as it takes to get its partitions back
+    put(kafka, topic, [("z", "last")])
+    eventually("the next record", lambda: count(server, "done_total", "moody") == 1, timeout=REBALANCE_SECONDS)
+    assert count(server, "in_total", "moody") == 1
+
+
+@pytest.mark.seconds(180)
+def test_partitions_with_parked_keys_move_to_another_member(moods, kafka):
+    topic, group = unique("moody"), unique("group")
+    settings = {"topics": [topic], **QUICK, "timeout": 10000, "maxAttempts": 2, "retryInitial": 8000}
+    first, second = (moods(group=group, start=False, moody=settings) for _ in range(2))
+    first.start()
+    values = [f"{'once' if i % 10 == 0 else 'good'} {i}" for i in range(200)]
+    put(kafka, topic, [(f"k{i}", text) for i, text in enumerate(values)])
+    eventually("keys are parked", lambda: count(first, "parked_keys", "moody") == 20, timeout=30)
+    second.start(ready=False)  # half of the partitions move, with what is parked
+    eventually("all are done", lambda: {one["payload"].rsplit(" ", 1)[0] for one in done(kafka, topic)} == set(values),
+               timeout=90, pause=0.5)
+    for server in (first, second):
+        eventually("nothing is in flight", lambda: count(server, "in_flight", "moody") == 0)
+        check_sum(server, "moody")
+    assert letters(kafka, topic) == []
+    # What was finished beyond the commits came along in their metadata.
+    good = Counter(one["payload"].rsplit(" ", 1)[0] for one in done(kafka, topic))
+    assert max(good.values()) == 1, good.most_common(5)
+
+
+@pytest.mark.seconds(90)
+def test_a_stop_waits_for_the_record_at_work(moods, kafka):
+    topic = unique("moody")
+    server = moods(moody={"topics": [topic], **QUICK, "timeout": 10000})
+    put(kafka, topic, [("a", "sleep"), ("a", "after")])
+    eventually("it is at work", lambda: count(server, "in_flight", "moody") == 2)
+    server.stop()
+    assert [one["payload"] for one in done(kafka, topic)] == ["sleep 1"]
+    server.start(ready=False)
+    eventually("the rest", lambda: [one["payload"] for one in done(kafka, topic)] == ["sleep 1", "after 1"],
+               timeout=REBALANCE_SECONDS)
+
+
+@pytest.mark.seconds(90)
+def test_a_record_past_its_deadline_is_a_dead_letter(moods, kafka):
+    topic = unique("moody")
+    server = moods(moody={"topics": [topic], **QUICK})
+    kcat("-P", "-q", "-b", kafka.bootstrap, "-t", topic, "-H", "sluice-deadline=1000", "-X", "acks=all", data=b"late\n")
+    (letter,) = eventually("a dead letter", lambda: letters(kafka, topic), timeout=30)
+    assert letter["headers"]["sluice-dlq-error"] == "expired"
+    eventually("counted", lambda: count(server, "expired_total", "moody") == 1)
+    check_sum(server, "moody")
+
+
+@pytest.mark.seconds(60)
+def test_changes_of_a_processor_that_is_not_there_are_refused(sluice, kafka):
+    server = sluice(config_for(kafka.bootstrap, processors=[{"name": "prise"}]), binary=SHOP, start=False)
+    server.start(live=False)
+    assert server.process.wait(10) == 2
+    assert 'processors[0].name: this program has no processor "prise"; it has price, welcome' in server.log()
+
+
+@pytest.mark.seconds(60)
+def test_the_shop_of_the_guide_does_what_the_guide_says(sluice, kafka):
+    group = unique("group")
+    server = sluice(config_for(kafka.bootstrap, group=group), binary=SHOP)
+    for quantity in (3, 4):
+        order = {"key": group, "value": {"quantity": quantity, "unitPrice": 250}}
+        assert server.post("/kafka/send/orders", order).status in (200, 202)
+
+    def values(topic):
+        return [one["payload"] for one in consume(kafka.bootstrap, topic) if one["key"] == group]
+    eventually("both are priced", lambda: [json.loads(one)["total"] for one in values("orders.priced")] == [750, 1000],
+               timeout=REBALANCE_SECONDS)
+    eventually("the customer is welcomed once", lambda: values("customers.welcomed") == [f"welcome, {group}"])
+    for name in ("price", "welcome"):
+        eventually("nothing is in flight", lambda name=name: count(server, "in_flight", name) == 0)
+    for name in ("price", "welcome"):
+        check_sum(server, name)
