@@ -16,7 +16,7 @@ using fate = processor_work::fate;
 
 constexpr auto commit_interval = 200ms;
 // Workers tell what they have done once a work: it takes about this long, so that little waits and little is lost.
-constexpr auto work_time = 10ms;
+constexpr auto work_time = 20ms;
 constexpr uint32_t max_share = 4096;
 // A worker that has been at one record for this long gives the others of its work back.
 constexpr auto patience = 100ms;

@@ -67,12 +67,12 @@ private:
       return;
     }
     with_->change_channels(client_, channels, add,
-                          [self = shared_from_this(), ref](const caf::expected<channel_names>& now) {
-                            if (now)
-                              self->say({{"type", "ack"}, {"ref", ref}, {"channels", *now}});
-                            else
-                              self->refuse(ref, text_of(now.error()));
-                          });
+                           [self = shared_from_this(), ref](const caf::expected<channel_names>& now) {
+                             if (now)
+                               self->say({{"type", "ack"}, {"ref", ref}, {"channels", *now}});
+                             else
+                               self->refuse(ref, text_of(now.error()));
+                           });
   }
 
   void publish(const json& message, const json& ref) {
@@ -95,20 +95,20 @@ private:
     }
     record.headers.push_back({"sluice-event-id", id});
     with_->publish({std::move(record)},
-                  [self = shared_from_this(), ref, id](const caf::expected<std::vector<delivery>>& outcome) {
-                    --self->pending_;
-                    if (!outcome)
-                      self->refuse(ref, text_of(outcome.error()));
-                    else if (const auto& one = outcome->front(); one.error != ec::no_error)
-                      self->refuse(ref, one.reason);
-                    else
-                      self->say({{"type", "ack"},
-                                 {"ref", ref},
-                                 {"eventId", id},
-                                 {"topic", one.topic},
-                                 {"partition", one.partition},
-                                 {"offset", one.offset}});
-                  });
+                   [self = shared_from_this(), ref, id](const caf::expected<std::vector<delivery>>& outcome) {
+                     --self->pending_;
+                     if (!outcome)
+                       self->refuse(ref, text_of(outcome.error()));
+                     else if (const auto& one = outcome->front(); one.error != ec::no_error)
+                       self->refuse(ref, one.reason);
+                     else
+                       self->say({{"type", "ack"},
+                                  {"ref", ref},
+                                  {"eventId", id},
+                                  {"topic", one.topic},
+                                  {"partition", one.partition},
+                                  {"offset", one.offset}});
+                   });
   }
 
   const std::shared_ptr<const api> with_; ///< One for all clients: it is large.
