@@ -89,7 +89,8 @@ event create_event(std::string type, std::string data, event_metadata metadata) 
   if (type.empty())
     throw std::invalid_argument("an event needs a type, such as USER_CREATED");
   if (!is_json(data))
-    throw std::invalid_argument("the data of event " + type + " is not JSON of at most 64 levels: " + data.substr(0, 100));
+    throw std::invalid_argument("the data of event " + type +
+                                " is not JSON of at most 64 levels: " + data.substr(0, 100));
   if (metadata.event_id.empty())
     metadata.event_id = make_uuid();
   if (metadata.timestamp_ms == 0)
@@ -99,10 +100,8 @@ event create_event(std::string type, std::string data, event_metadata metadata) 
 
 std::string to_json(const event& what) {
   const auto& from = what.metadata;
-  json metadata{{"eventId", from.event_id},
-                {"timestamp", from.timestamp_ms},
-                {"source", from.source},
-                {"version", from.version}};
+  json metadata{
+      {"eventId", from.event_id}, {"timestamp", from.timestamp_ms}, {"source", from.source}, {"version", from.version}};
   if (!from.tenant_id.empty())
     metadata["tenantId"] = from.tenant_id;
   if (!from.correlation_id.empty())

@@ -21,12 +21,12 @@ namespace sluice {
 
 /// Where an event comes from. What is empty, or 0, is filled in by `create_event`, or left out where it says so.
 struct event_metadata {
-  std::string event_id{};         ///< A new UUID.
-  int64_t timestamp_ms = 0;       ///< Unix milliseconds; now.
-  std::string source = "sluice";  ///< The service it comes from.
-  std::string tenant_id{};        ///< Left out.
-  std::string correlation_id{};   ///< Left out.
-  uint32_t version = 1;           ///< Of the data's shape.
+  std::string event_id{};        ///< A new UUID.
+  int64_t timestamp_ms = 0;      ///< Unix milliseconds; now.
+  std::string source = "sluice"; ///< The service it comes from.
+  std::string tenant_id{};       ///< Left out.
+  std::string correlation_id{};  ///< Left out.
+  uint32_t version = 1;          ///< Of the data's shape.
 };
 
 struct event {
@@ -50,9 +50,9 @@ std::string to_json(const event& what);
 /// The record that carries the event; its id and correlation id are in the headers, too.
 outgoing_record to_record(std::string_view topic, const event& what, std::optional<std::string> key = std::nullopt);
 
-/// The event that a record carries. JSON without an envelope is an event, too: its data is the value, its type the topic,
-/// its id and correlation id are the headers `sluice-event-id` and `sluice-correlation-id`. Where there is no id it is
-/// "topic/partition/offset". `malformed_record` where the value is no JSON, or a field of the envelope is wrong.
+/// The event that a record carries. JSON without an envelope is an event, too: its data is the value, its type the
+/// topic, its id and correlation id are the headers `sluice-event-id` and `sluice-correlation-id`. Where there is no id
+/// it is "topic/partition/offset". `malformed_record` where the value is no JSON, or a field of the envelope is wrong.
 caf::expected<event> event_of(const record& what);
 
 /// A processor of events. It gets what `event_of` makes of each record; what is none becomes a dead letter.

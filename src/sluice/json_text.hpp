@@ -14,8 +14,8 @@ void append_number(std::string& out, double value);
 /// Appends `text` as a JSON string, quoted and escaped. Bytes from 0x80 on pass through: UTF-8 in, UTF-8 out.
 void append_string(std::string& out, std::string_view text);
 
-/// Whether objects and arrays lie in each other deeper than `levels`. What recurses over a document asks before it reads
-/// one: linear in `text`, which need not be JSON.
+/// Whether objects and arrays lie in each other deeper than `levels`. What recurses over a document asks before it
+/// reads one: linear in `text`, which need not be JSON.
 bool is_nested_deeper(std::string_view text, int levels);
 
 } // namespace sluice

@@ -128,9 +128,9 @@ CAF_TEST(a traceparent is passed on only if it is one) {
 }
 
 CAF_TEST(event ids are version 4 UUIDs and differ) {
-  auto one = http::make_uuid();
+  auto one = make_uuid();
   CAF_CHECK_EQUAL(one.size(), 36u);
   CAF_CHECK_EQUAL(one[14], '4');
   CAF_CHECK(std::string{"89ab"}.find(one[19]) != std::string::npos);
-  CAF_CHECK_NOT_EQUAL(one, http::make_uuid());
+  CAF_CHECK_NOT_EQUAL(one, make_uuid());
 }
