@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 #include <stdexcept>
+#include <utility>
 
 #include "fixture.hpp"
 
@@ -147,7 +148,7 @@ struct fixture : actor_fixture {
   }
   /// A function that notes each attempt and then does `what`.
   processor noting(processor_function what = [](const record&, context&) { return caf::error{}; }) {
-    return make_processor([this, what](const record& in, context& out) {
+    return make_processor([this, what = std::move(what)](const record& in, context& out) {
       trace.push_back(in.value);
       return what(in, out);
     });
@@ -159,7 +160,7 @@ struct fixture : actor_fixture {
     producer = keep(sys.spawn(producer_fake));
     producer_role->set(producer);
     letters->set(keep(sys.spawn(letters_fake)));
-    auto make = [this, what](const processor_supervisor_actor& whose) {
+    auto make = [this, what = std::move(what)](const processor_supervisor_actor& whose) {
       return keep(sys.spawn(processor_worker, std::string{"test"}, what, whose));
     };
     sut = keep(sys.spawn(processor_supervisor, effective(whole, cfg, {}), worker_maker{make}, keys_stay, producer_role,
