@@ -9,7 +9,7 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 jobs=${JOBS:-$(nproc)}
 venv=$PWD/build/conan-venv
 export CONAN_HOME=$PWD/build/conan-home
-step_limit=900 # seconds; the longest step, compiling everything on one core, takes a third of it
+step_limit=1200 # seconds; the longest step, compiling everything on one core, takes a third of it
 
 if ! "$venv/bin/conan" --version 2>/dev/null | grep -q 'version 2\.'; then
   rm -rf "$venv"

@@ -22,7 +22,7 @@ cmake --install "$from" --prefix "$to/prefix" --component library >/dev/null
 launcher=()
 command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 for project in shop services moody; do
-  cmake -S "$here/$project" -B "$to/$project" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_PREFIX_PATH=$to/prefix" "${launcher[@]}"
+  cmake -S "$here/$project" -B "$to/$project" -G Ninja -DCMAKE_BUILD_TYPE=Release "-DCMAKE_PREFIX_PATH=$to/prefix" "${launcher[@]}"
   cmake --build "$to/$project" --parallel 2
 done
 ctest --test-dir "$to/shop" --output-on-failure
