@@ -149,9 +149,12 @@ caf::result<atom::done> sse_hub_state::join(live_request_ptr request) {
     ++websockets;
   auto promise = fresh.promise;
   auto& who = clients.insert_or_assign(id, std::move(fresh)).first->second;
-  if (!who.request->snapshot)
+  if (!who.request->snapshot) {
     greet(who);
-  else if (awaited == 0) // else the question is on its way, and its answer is fresh enough
+    return promise;
+  }
+  awaiting.push_back(id);
+  if (awaited == 0) // else the question is on its way, and its answer is fresh enough
     ask_for_snapshots();
   return promise;
 }
@@ -161,9 +164,9 @@ void sse_hub_state::ask_for_snapshots() {
   auto answered = [this] {
     if (--awaited > 0)
       return;
-    for (auto& [id, who] : clients)
-      if (who.at == phase::greeting)
-        greet(who);
+    for (auto id : std::exchange(awaiting, {}))
+      if (auto it = clients.find(id); it != clients.end() && it->second.at == phase::greeting)
+        greet(it->second);
   };
   for (const auto& aggregator : cfg.aggregators) {
     auto whom = aggregator->get();

@@ -131,6 +131,7 @@ struct sse_hub_state {
   size_t replays = 0;                           ///< Under way.
   std::map<std::string, std::string> snapshots; ///< Aggregation -> its JSON.
   size_t awaited = 0;                           ///< Snapshots asked for.
+  std::vector<uint64_t> awaiting;               ///< Clients to be greeted with them; some may have left.
   bool draining = false;
   size_t drain_slice = 0;
   std::vector<caf::typed_response_promise<atom::done>> drains;
