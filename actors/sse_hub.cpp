@@ -1,6 +1,7 @@
 #include "sse_hub.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "sluice/json_text.hpp"
 #include "sluice/live_format.hpp"
