@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "crash.hpp"
+#include "dead_letter.hpp"
 
 namespace sluice {
 
@@ -41,17 +42,7 @@ void aggregator_state::count(const batch_ptr& batch) {
 }
 
 void aggregator_state::bury(const batch_ptr& batch, const aggregation::failure& what) {
-  const auto& record = batch->records()[what.index];
-  auto letter = std::make_shared<failed_record>();
-  letter->topic = batch->topic();
-  letter->partition = batch->partition();
-  letter->offset = record.offset;
-  letter->timestamp_ms = record.timestamp_ms;
-  if (record.has_key)
-    letter->key = std::string{record.key};
-  if (record.has_value)
-    letter->value = std::string{record.value};
-  letter->headers = batch->headers(what.index);
+  auto letter = std::make_shared<failed_record>(failed_record_of(*batch, what.index));
   letter->processor = std::string{name} + "/" + cfg.name;
   letter->error = ec::malformed_record;
   letter->reason = what.reason;

@@ -21,6 +21,21 @@ std::string event_id_of(const failed_record& failed) {
 
 } // namespace
 
+failed_record failed_record_of(const record_batch& batch, std::size_t index) {
+  const auto& record = batch.records()[index];
+  failed_record failed;
+  failed.topic = batch.topic();
+  failed.partition = batch.partition();
+  failed.offset = record.offset;
+  failed.timestamp_ms = record.timestamp_ms;
+  if (record.has_key)
+    failed.key = std::string{record.key};
+  if (record.has_value)
+    failed.value = std::string{record.value};
+  failed.headers = batch.headers(index);
+  return failed;
+}
+
 outgoing_record make_dead_letter(const failed_record& failed) {
   outgoing_record record;
   record.topic = failed.topic + ".dlq";

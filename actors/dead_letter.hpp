@@ -14,6 +14,9 @@
 
 namespace sluice {
 
+/// The record at `index` as it was read; who gave up, when and why is for the caller to say.
+failed_record failed_record_of(const record_batch& batch, std::size_t index);
+
 /// The record for `<topic>.dlq`: key, value and headers as they were, plus the `sluice-dlq-*` headers that say where it
 /// came from and why it is here.
 outgoing_record make_dead_letter(const failed_record& failed);

@@ -18,9 +18,15 @@ uint32_t fnv(std::string_view bytes) {
   return hash;
 }
 
+/// CRC-16/CCITT-FALSE: finds every change within 16 bits in a row, so every single character of base64 that is changed.
 uint16_t checksum(std::string_view bytes) {
-  auto hash = fnv(bytes);
-  return static_cast<uint16_t>(hash ^ (hash >> 16));
+  uint32_t crc = 0xffff;
+  for (char c : bytes) {
+    auto x = (crc >> 8) ^ static_cast<uint8_t>(c);
+    x ^= x >> 4;
+    crc = ((crc << 8) ^ (x << 12) ^ (x << 5) ^ x) & 0xffff;
+  }
+  return static_cast<uint16_t>(crc);
 }
 
 void put_varint(std::string& out, uint64_t value) {
@@ -78,6 +84,8 @@ std::optional<std::string> from_base64url(std::string_view text) {
       out += static_cast<char>((bits >> held) & 0xff);
     }
   }
+  if ((bits & ((1U << held) - 1)) != 0)
+    return std::nullopt; // the last character says more than the bytes do
   return out;
 }
 

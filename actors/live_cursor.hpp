@@ -26,7 +26,7 @@ uint32_t topic_hash(std::string_view topic);
 constexpr size_t max_cursor_bytes = 8192;
 
 /// Version 1: "1", then base64url of, for each topic: its hash, the number of partitions, each one's next offset + 1
-/// (all varints but the hash), and at the end a checksum of two bytes. Letters, digits, `-` and `_` only.
+/// (all varints but the hash), and at the end a checksum (CRC-16). Letters, digits, `-` and `_` only.
 std::string encode_cursor_text(const live_cursor& cursor);
 /// Nothing where the text is no cursor of a known version, is damaged or too long.
 std::optional<live_cursor> parse_cursor_text(std::string_view text);

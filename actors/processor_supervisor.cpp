@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "crash.hpp"
+#include "dead_letter.hpp"
 
 namespace sluice {
 
@@ -535,19 +536,8 @@ void processor_supervisor_state::fail(item what, const caf::error& error) {
 }
 
 void processor_supervisor_state::bury(const item& what, const caf::error& error) {
-  const auto& owner = tenures.at(what.tenure);
-  const auto& record = record_of(what);
   auto it = parked.find(what.parked);
-  auto letter = std::make_shared<failed_record>();
-  letter->topic = owner.topic;
-  letter->partition = owner.partition;
-  letter->offset = record.offset;
-  letter->timestamp_ms = record.timestamp_ms;
-  if (record.has_key)
-    letter->key = std::string{record.key};
-  if (record.has_value)
-    letter->value = std::string{record.value};
-  letter->headers = what.batch->headers(what.index);
+  auto letter = std::make_shared<failed_record>(failed_record_of(*what.batch, what.index));
   letter->processor = cfg.name;
   letter->error = code_of(error) == ec::no_error ? ec::processor_failed : code_of(error);
   letter->reason = code_of(error) == ec::no_error ? describe(error) : text_of(error);

@@ -5,6 +5,7 @@ running server. Two servers serve the whole file; a few tests, which end or limi
 """
 
 import base64
+import binascii
 import contextlib
 import http.client
 import itertools
@@ -312,11 +313,8 @@ def with_offsets(cursor, change):
         for _ in range(count):
             known = take()
             out += put(change(known - 1) + 1 if known else 0)
-    check = 2166136261
-    for byte in out:
-        check = (check ^ byte) * 16777619 & 0xFFFFFFFF
-    out += ((check ^ check >> 16) & 0xFFFF).to_bytes(2, "big")
-    return cursor[0] + base64.urlsafe_b64encode(out).decode().rstrip("=")
+    checked = out + binascii.crc_hqx(out, 0xFFFF).to_bytes(2, "big")
+    return "1" + base64.urlsafe_b64encode(checked).rstrip(b"=").decode()
 
 
 def test_an_unknown_ahead_or_expired_cursor_is_an_explicit_gap(server, channel):
@@ -436,7 +434,7 @@ def test_many_channels_per_stream_and_a_documented_way_to_share_one(server, chan
     with opened(listen(server, ",".join(names))) as stream:
         for name in (names[0], names[57], names[99]):
             broadcast(server, name, name)
-        assert data_of(stream, 3) == [names[0], names[57], names[99]]
+        assert sorted(data_of(stream, 3)) == sorted([names[0], names[57], names[99]])  # in order within a channel only
     assert "navigator.locks" in (ROOT / "docs" / "live.md").read_text()  # run in a browser by test_clients.py
 
 
