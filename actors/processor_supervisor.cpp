@@ -511,8 +511,11 @@ void processor_supervisor_state::fail(item what, const caf::error& error) {
   for (uint32_t i = 1; i < what.attempt && delay < cfg.retry_max; ++i)
     delay *= cfg.retry_multiplier;
   delay = std::min(delay, cfg.retry_max) * static_cast<int>(80 + random() % 41) / 100;
+  const auto told = retry_after_of(error); // it was not tried at all: only the budget bounds that
+  if (told)
+    delay = std::max(*told, milliseconds{1});
   const auto next_ms = unix_ms(at + delay);
-  if (!is_retryable(code_of(error)) || what.attempt >= cfg.max_attempts ||
+  if (!is_retryable(code_of(error)) || (!told && what.attempt >= cfg.max_attempts) ||
       next_ms > first_failure + cfg.retry_budget.count()) {
     bury(what, error);
     return;
@@ -522,7 +525,7 @@ void processor_supervisor_state::fail(item what, const caf::error& error) {
          make_failure(ec::expired, "its deadline comes before its next attempt; the last one: " + describe(error)));
     return;
   }
-  log(log_level::info, name, "an attempt failed, trying again",
+  log(told ? log_level::debug : log_level::info, name, "an attempt failed, trying again",
       {{"processor", cfg.name},
        {"topic", owner.topic},
        {"partition", std::to_string(owner.partition)},
@@ -531,7 +534,8 @@ void processor_supervisor_state::fail(item what, const caf::error& error) {
        {"delayMs", std::to_string(delay.count())},
        {"cause", describe(error)}});
   --owner.at_work;
-  ++what.attempt;
+  if (!told)
+    ++what.attempt;
   park(owner, std::move(what), at + delay);
 }
 

@@ -53,6 +53,7 @@ class SluiceConan(ConanFile):
         self.requires("simdjson/3.13.0")
         self.requires("prometheus-cpp/1.3.0")
         self.requires("zlib/[>=1.2.11 <2]")
+        self.requires("libcurl/[>=8.6 <9]")
         self.requires("fmt/10.2.1", force=True)  # RESTinio and spdlog ask for different ones
         # Only headers, and in no public one; but the installed CMake package looks for them.
         self.requires("restinio/0.6.19", transitive_headers=True)
@@ -97,11 +98,12 @@ class SluiceConan(ConanFile):
         # The same for all other generators.
         rooms = {
             "core": ["caf::caf_core"],
-            "actors": ["core", "simdjson::simdjson"],
+            "actors": ["core", "simdjson::simdjson", "nlohmann_json::nlohmann_json"],
             "kafka": ["core", "librdkafka::rdkafka"],
             "http": ["core", "openssl::ssl", "restinio::restinio", "fmt::fmt", "nlohmann_json::nlohmann_json", "zlib::zlib"],
+            "delivery": ["core", "libcurl::libcurl", "openssl::ssl", "nlohmann_json::nlohmann_json"],
             "settings": ["core", "spdlog::spdlog", "nlohmann_json::nlohmann_json"],
-            "sluice": ["core", "actors", "kafka", "http", "prometheus-cpp::prometheus-cpp-core"],
+            "sluice": ["core", "actors", "kafka", "http", "delivery", "prometheus-cpp::prometheus-cpp-core"],
             "program": ["sluice", "settings"],
         }
         for name, requires in rooms.items():

@@ -19,6 +19,7 @@ constexpr int64_t gib = 1073741824;
 #define SLUICE_AGGREGATION(member) SLUICE_ELEMENT(aggregations, member)
 #define SLUICE_CHANNEL(member) SLUICE_ELEMENT(channels, member)
 #define SLUICE_PROCESSOR(member) SLUICE_ELEMENT(processors, member)
+#define SLUICE_TEMPLATE(member) SLUICE_ELEMENT(templates, member)
 #define SLUICE_LIST(one, list)                                                                                         \
   {                                                                                                                    \
     .singular = #one, .plural = #list, .count = [](const config& cfg) { return cfg.list.size(); },                     \
@@ -26,7 +27,8 @@ constexpr int64_t gib = 1073741824;
   }
 
 std::vector<list_section> lists() {
-  return {SLUICE_LIST(aggregation, aggregations), SLUICE_LIST(channel, channels), SLUICE_LIST(processor, processors)};
+  return {SLUICE_LIST(aggregation, aggregations), SLUICE_LIST(channel, channels), SLUICE_LIST(processor, processors),
+          SLUICE_LIST(template, templates)};
 }
 
 // clang-format off
@@ -115,6 +117,26 @@ std::vector<option> table() {
     {.key = "sse.lifetime", .field = SLUICE_FIELD(sse.lifetime), .help = "A stream is ended after it, varied by 20 %, and its client comes back where it was; 0 = never.", .max = week},
     {.key = "sse.checkpoint", .field = SLUICE_FIELD(sse.checkpoint), .help = "How often the cursor of a quiet stream is moved on by a block of only an id.", .min = 100, .max = hour},
 
+    {.key = "notification.enabled", .field = SLUICE_FIELD(notification.enabled), .help = "Run the notification processor. With telegramToken or smtpHost it runs anyway."},
+    {.key = "notification.telegramToken", .field = SLUICE_FIELD(notification.telegram_token), .help = "Token of the Telegram bot that sends.", .env = {"TELEGRAM_BOT_TOKEN"}, .secret = true},
+    {.key = "notification.telegramChat", .field = SLUICE_FIELD(notification.telegram_chat), .help = "Chat for notifications that name none: its number, or `@channel`.", .env = {"TELEGRAM_CHAT_ID"}},
+    {.key = "notification.telegramUrl", .field = SLUICE_FIELD(notification.telegram_url), .help = "Server of the Bot API: Telegram's, or one of your own.", .env = {"TELEGRAM_API_URL"}},
+    {.key = "notification.smtpHost", .field = SLUICE_FIELD(notification.smtp_host), .help = "Mail server; empty = no e-mail.", .env = {"SMTP_HOST"}},
+    {.key = "notification.smtpPort", .field = SLUICE_FIELD(notification.smtp_port), .help = "Its port: 587 for starttls, 465 for tls.", .env = {"SMTP_PORT"}, .min = 1, .max = 65535},
+    {.key = "notification.smtpSecurity", .field = SLUICE_FIELD(notification.smtp_security), .help = "`starttls`: encrypted before anything is said, or not at all; `tls`: encrypted from the first byte; `none`.",
+     .env = {"SMTP_SECURITY"}, .choices = {"starttls", "tls", "none"}},
+    {.key = "notification.smtpUser", .field = SLUICE_FIELD(notification.smtp_user), .help = "User at the mail server; empty = no login.", .env = {"SMTP_USER"}},
+    {.key = "notification.smtpPassword", .field = SLUICE_FIELD(notification.smtp_password), .help = "Its password.", .env = {"SMTP_PASSWORD", "SMTP_PASS"}, .secret = true},
+    {.key = "notification.smtpFrom", .field = SLUICE_FIELD(notification.smtp_from), .help = "Sender: `name@example.com` or `Name <name@example.com>`.", .env = {"SMTP_FROM"}},
+    {.key = "notification.smtpTo", .field = SLUICE_FIELD(notification.smtp_to), .help = "Receivers of e-mail that names none.", .env = {"SMTP_TO"}},
+    {.key = "notification.smtpCa", .field = SLUICE_FIELD(notification.smtp_ca), .help = "File of CA certificates to trust for the mail server; empty = the system's."},
+    {.key = "notification.webhookUrl", .field = SLUICE_FIELD(notification.webhook_url), .help = "URL for webhooks that name none.", .env = {"WEBHOOK_URL"}},
+    {.key = "notification.webhookSecret", .field = SLUICE_FIELD(notification.webhook_secret), .help = "Signs webhooks: `whsec_` and Base64, or any text. Empty = they are not signed.", .env = {"WEBHOOK_SECRET"}, .secret = true},
+    {.key = "notification.innerHosts", .field = SLUICE_FIELD(notification.inner_hosts), .help = "Hosts (`host` or `host:port`) of webhooks that may lead to addresses which are not public. All others may not."},
+    {.key = "notification.timeout", .field = SLUICE_FIELD(notification.timeout), .help = "Of one delivery.", .min = 100, .max = 10 * minute},
+    {.key = "notification.rate", .field = SLUICE_FIELD(notification.rate), .help = "Notifications a minute to one target; what is too many waits. 0 = any number.", .max = 1000000},
+    {.key = "notification.burst", .field = SLUICE_FIELD(notification.burst), .help = "So many at once to one target, before notification.rate holds.", .max = 1000000},
+
     {.key = "demo.enabled", .field = SLUICE_FIELD(demo.enabled), .help = "Publish random events, to see something.", .flag = "--demo"},
     {.key = "demo.interval", .field = SLUICE_FIELD(demo.interval), .help = "Time between two random events.", .min = 1, .max = hour},
 
@@ -169,6 +191,11 @@ std::vector<option> table() {
     {.key = "processor.maxAhead", .field = SLUICE_PROCESSOR(max_ahead), .help = "Records from the oldest unfinished one on, at most; then the consumer waits. 1000000.", .max = 100000000},
     {.key = "processor.inFlightRecords", .field = SLUICE_PROCESSOR(in_flight_records), .help = "Records between consumer and workers, at most. 20000.", .max = 10000000},
     {.key = "processor.maxRestarts", .field = SLUICE_PROCESSOR(max_restarts), .help = "Restarts of crashed workers within a minute, at most; one more fails the role. 100.", .max = 1000000},
+
+    {.key = "template.name", .field = SLUICE_TEMPLATE(name), .help = "Its name, by which notifications ask for it."},
+    {.key = "template.title", .field = SLUICE_TEMPLATE(title), .help = "The title. In all three `{{name}}` stands for a field of the notification's `data`, `{{user.name}}` for one within."},
+    {.key = "template.body", .field = SLUICE_TEMPLATE(body), .help = "The text."},
+    {.key = "template.html", .field = SLUICE_TEMPLATE(html), .help = "The text as HTML, for e-mail; fields are escaped. Empty = none."},
   };
 }
 // clang-format on
@@ -178,6 +205,7 @@ std::vector<option> table() {
 #undef SLUICE_AGGREGATION
 #undef SLUICE_CHANNEL
 #undef SLUICE_PROCESSOR
+#undef SLUICE_TEMPLATE
 #undef SLUICE_LIST
 
 /// SLUICE_KAFKA_CLIENT_ID for `kafka.clientId`.

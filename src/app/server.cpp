@@ -14,6 +14,7 @@
 #include <caf/scoped_actor.hpp>
 #include <nlohmann/json.hpp>
 
+#include "delivery/delivery.hpp"
 #include "http/auth.hpp"
 #include "http/routes.hpp"
 #include "http/server.hpp"
@@ -32,6 +33,7 @@
 #include "kafka_producer.hpp"
 #include "live_channels.hpp"
 #include "metrics.hpp"
+#include "notification.hpp"
 #include "processor_supervisor.hpp"
 #include "processor_worker.hpp"
 #include "role.hpp"
@@ -87,6 +89,15 @@ std::vector<topic_spec> wanted_topics(const config& cfg, const std::vector<proce
     if (topic.find('*') == std::string::npos)
       want(topic, cfg.kafka.partitions, false);
   return topics;
+}
+
+notifiers make_notifiers(const config& cfg) {
+  notifiers all{{"webhook", outbound::make_webhook(cfg.notification)}};
+  if (!cfg.notification.telegram_token.empty())
+    all["telegram"] = outbound::make_telegram(cfg.notification);
+  if (!cfg.notification.smtp_host.empty())
+    all["email"] = outbound::make_mailer(cfg.notification);
+  return all;
 }
 
 } // namespace
@@ -553,6 +564,8 @@ caf::error server::start() {
   auto& me = *impl_;
   if (auto problems = check(me.cfg); !problems.empty())
     return make_failure(ec::invalid_config, problems.front().key + ": " + problems.front().text);
+  if (sends_notifications(me.cfg))
+    add_processor(notification_settings(me.cfg), make_processor(notification_function(me.cfg, make_notifiers(me.cfg))));
   if (auto error = me.prepare_processors())
     return error;
   if (me.cfg.embedded_broker) {

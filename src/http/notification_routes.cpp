@@ -1,5 +1,6 @@
 // Notifications for users, on their way to each user's channel.
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <utility>
 
@@ -8,6 +9,7 @@
 #include "sluice/channels.hpp"
 #include "sluice/envelope.hpp"
 
+#include "live_requests.hpp"
 #include "routes.hpp"
 
 namespace sluice::http {
@@ -97,25 +99,17 @@ const std::vector<contract>& contracts() {
   return all;
 }
 
-void notify(const api& with, const contract& what, const request& req, const responder& respond) {
-  std::optional<response> wrong;
-  auto body = read_json(req, wrong);
-  if (wrong) {
-    respond(std::move(*wrong));
-    return;
-  }
-  // Every field that is wrong is named, not only the first.
+/// The answer to a body that is not as it must be; every field that is wrong is named, not only the first.
+std::optional<response> check_members(const json& body, const std::vector<member>& members) {
   std::string field, detail;
   auto add = [&](const std::string& name, const std::string& text) {
     if (field.empty())
       field = "/" + name;
     detail += (detail.empty() ? "/" : "; /") + name + " " + text;
   };
-  if (!body.is_object()) {
-    respond(problem(400, "the body must be a JSON object with userIds", "body"));
-    return;
-  }
-  for (const auto& one : what.members) {
+  if (!body.is_object())
+    return problem(400, std::string{"the body must be a JSON object with "} + members.front().name, "body");
+  for (const auto& one : members) {
     if (!body.contains(one.name)) {
       if (one.needed)
         add(one.name, "is missing");
@@ -124,11 +118,20 @@ void notify(const api& with, const contract& what, const request& req, const res
     }
   }
   for (const auto& given : body.items())
-    if (std::none_of(what.members.begin(), what.members.end(),
-                     [&given](const member& one) { return given.key() == one.name; }))
+    if (std::none_of(members.begin(), members.end(), [&given](const member& one) { return given.key() == one.name; }))
       add(given.key(), "is no member of this notification");
-  if (!detail.empty()) {
-    respond(problem(400, detail, field));
+  if (!detail.empty())
+    return problem(400, detail, field);
+  return std::nullopt;
+}
+
+void notify(const api& with, const contract& what, const request& req, const responder& respond) {
+  std::optional<response> wrong;
+  auto body = read_json(req, wrong);
+  if (!wrong)
+    wrong = check_members(body, what.members);
+  if (wrong) {
+    respond(std::move(*wrong));
     return;
   }
   if (!req.who.may_publish(what.topic)) {
@@ -146,6 +149,62 @@ void notify(const api& with, const contract& what, const request& req, const res
   publish_and_answer(with, {std::move(record)}, {id}, 202, false, respond);
 }
 
+std::string check_object(const json& value) {
+  return value.is_object() ? "" : "must be an object";
+}
+
+std::string check_targets(const json& value) {
+  constexpr auto wanted = R"(must be a list of 1 to 1,000 targets such as {"channel":"email","to":"ann@example.com"})";
+  if (!value.is_array() || value.empty() || value.size() > max_users)
+    return wanted;
+  for (const auto& one : value) {
+    if (!one.is_object() || !one.contains("channel") || !check_text(one["channel"]).empty() ||
+        (one.contains("to") && !check_text(one["to"]).empty()) || one.size() > (one.contains("to") ? 2U : 1U))
+      return wanted;
+  }
+  return "";
+}
+
+/// What the notification processor takes, into its topic.
+void send_notification(const api& with, const request& req, const responder& respond) {
+  static const std::string topic = "notification.send";
+  static const std::vector<member> members{{"title", false, check_text},  {"body", false, check_text},
+                                           {"html", false, check_text},   {"template", false, check_text},
+                                           {"data", false, check_object}, {"targets", false, check_targets}};
+  std::optional<response> wrong;
+  auto body = read_json(req, wrong);
+  if (!wrong)
+    wrong = check_members(body, members);
+  if (!wrong && !body.contains("title") && !body.contains("body") && !body.contains("template"))
+    wrong = wrong_field("/title", "is missing, and so are body and template; send at least one of them");
+  if (!wrong && !req.who.may_publish(topic))
+    wrong = forbidden("publish to the topic", topic, "");
+  if (wrong) {
+    respond(std::move(*wrong));
+    return;
+  }
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  auto id = make_uuid();
+  json metadata{{"eventId", id},
+                {"timestamp", std::chrono::duration_cast<std::chrono::milliseconds>(now).count()},
+                {"source", "sluice"},
+                {"version", 1}};
+  outgoing_record record;
+  record.topic = topic;
+  record.value = json{{"type", topic}, {"data", std::move(body)}, {"metadata", std::move(metadata)}}.dump();
+  record.headers = tracing_headers(req, id);
+  with.publish({std::move(record)}, [respond, id](const caf::expected<std::vector<delivery>>& outcome) {
+    if (!outcome)
+      respond(failure(code_of(outcome.error()), text_of(outcome.error())));
+    else if (outcome->front().error != ec::no_error)
+      respond(failure(outcome->front().error, outcome->front().reason));
+    else
+      respond(
+          ok(200,
+             {{"ok", true}, {"message", "Notification event published to Kafka"}, {"topic", topic}, {"eventId", id}}));
+  });
+}
+
 } // namespace
 
 void add_notification_routes(router& routes, const api& with) {
@@ -153,6 +212,9 @@ void add_notification_routes(router& routes, const api& with) {
     routes.add("POST", one.path, authorized(with, [with, &one](const request& req, const responder& respond) {
                  notify(with, one, req, respond);
                }));
+  routes.add("POST", "/kafka/test/notification", authorized(with, [with](const request& req, const responder& respond) {
+               send_notification(with, req, respond);
+             }));
 }
 
 } // namespace sluice::http

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "sluice/config_check.hpp"
+#include "sluice/text_template.hpp"
 #include "sluice/wildcard.hpp"
 
 namespace sluice {
@@ -20,6 +21,11 @@ auth_mode mode_of(const config& cfg) {
   if (auth.mode == "token" || (auth.mode == "auto" && has_tokens))
     return auth_mode::token;
   return auth_mode::none;
+}
+
+bool sends_notifications(const config& cfg) {
+  const auto& x = cfg.notification;
+  return x.enabled || !x.telegram_token.empty() || !x.smtp_host.empty();
 }
 
 std::string group_of(const config& cfg, const aggregation_config& aggregation) {
@@ -104,6 +110,13 @@ bool is_broker(std::string_view text) {
   return colon > 0 && error == std::errc{} && end == digits.data() + digits.size() && port > 0 && port < 65536;
 }
 
+bool is_base64(std::string_view text) {
+  auto digits = text.substr(0, text.size() - (text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0));
+  return !digits.empty() && text.size() % 4 == 0 && std::all_of(digits.begin(), digits.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+  });
+}
+
 bool is_control(char c) {
   return (c >= '\0' && c < ' ') || c == '\x7f';
 }
@@ -173,6 +186,9 @@ public:
     for (std::size_t i = 0; i < cfg_.channels.size(); ++i)
       check_channel("channels[" + std::to_string(i) + "]", cfg_.channels[i]);
     check_overlaps();
+    check_notification();
+    for (std::size_t i = 0; i < cfg_.templates.size(); ++i)
+      check_template("templates[" + std::to_string(i) + "]", cfg_.templates[i]);
     for (std::size_t i = 0; i < cfg_.processors.size(); ++i)
       check_processor("processors[" + std::to_string(i) + "]", cfg_.processors[i]);
     return std::move(problems_);
@@ -374,6 +390,79 @@ private:
       add(at + ".retryInitial", "is longer than retryMax");
   }
 
+  void check_notification() {
+    const auto& x = cfg_.notification;
+    check_telegram(x);
+    check_smtp(x);
+    if (!x.webhook_url.empty() && !is_web_address(x.webhook_url))
+      add("notification.webhookUrl", not_a_web_address(x.webhook_url));
+    if (x.webhook_secret == mask)
+      add("notification.webhookSecret", "is the mask that `sluice config` prints for a secret; set the secret itself");
+    else if (x.webhook_secret.starts_with("whsec_") && !is_base64(std::string_view{x.webhook_secret}.substr(6)))
+      add("notification.webhookSecret", "begins with whsec_, but what follows is not Base64; make one with "
+                                        "`echo whsec_$(openssl rand -base64 32)`");
+    for (const auto& host : x.inner_hosts)
+      if (host.empty() || host.find_first_of(" /@") != std::string::npos || host.find("://") != std::string::npos)
+        add("notification.innerHosts", quoted(host) + " is no host; write \"host\" or \"host:port\"");
+    if (x.rate > 0 && x.burst == 0)
+      add("notification.burst", "is 0, so nothing could ever be sent; set at least 1");
+  }
+
+  void check_telegram(const notification_config& x) {
+    if (x.telegram_token == mask)
+      add("notification.telegramToken", "is the mask that `sluice config` prints for a secret; set the secret itself");
+    else if (std::any_of(x.telegram_token.begin(), x.telegram_token.end(),
+                         [](char c) { return c <= ' ' || c > '~' || c == '/' || c == '?' || c == '#' || c == '%'; }))
+      add("notification.telegramToken", "holds a character that no bot's token has; take it from @BotFather as it is");
+    if (!is_web_address(x.telegram_url) || x.telegram_url.find_first_of("?#") != std::string::npos)
+      add("notification.telegramUrl", not_a_web_address(x.telegram_url));
+  }
+
+  void check_smtp(const notification_config& x) {
+    if (x.smtp_password == mask)
+      add("notification.smtpPassword", "is the mask that `sluice config` prints for a secret; set the secret itself");
+    if (x.smtp_host.empty()) {
+      if (!x.smtp_to.empty())
+        add("notification.smtpTo", "is set, but no mail server is; set notification.smtpHost too");
+      return;
+    }
+    if (x.smtp_host.find_first_of(" \t\r\n/:@") != std::string::npos)
+      add("notification.smtpHost", quoted(x.smtp_host) + " is no host; the port stands in notification.smtpPort");
+    if (x.smtp_from.find('@') == std::string::npos || std::any_of(x.smtp_from.begin(), x.smtp_from.end(), is_control))
+      add("notification.smtpFrom",
+          quoted(x.smtp_from) + " is no sender; write \"name@example.com\" or \"Name <name@example.com>\"");
+    if (x.smtp_user.empty() != x.smtp_password.empty())
+      add(x.smtp_user.empty() ? "notification.smtpUser" : "notification.smtpPassword",
+          "is empty, but the other one is set; a login needs both, none neither");
+    if (x.smtp_security == "none" && !x.smtp_password.empty() && !is_loopback(x.smtp_host))
+      add("notification.smtpSecurity", "is none, so the password would cross the network for all to read; use starttls "
+                                       "or tls");
+  }
+
+  void check_template(const std::string& at, const template_config& x) {
+    if (!is_plain_name(x.name))
+      add(at + ".name", quoted(x.name) + " is not a name: letters, digits, '.', '_' and '-'");
+    else if (!templates_.insert(x.name).second)
+      add(at + ".name", quoted(x.name) + " is the name of another template too; names must differ");
+    if (x.title.empty() && x.body.empty())
+      add(at + ".body", "is empty, and so is title; write at least one of them");
+    using part = std::pair<const char*, const std::string*>;
+    for (const auto& [name, text] : {part{".title", &x.title}, part{".body", &x.body}, part{".html", &x.html}})
+      if (auto problem = template_problem(*text); !problem.empty())
+        add(at + name, problem);
+  }
+
+  static bool is_web_address(std::string_view text) {
+    auto scheme = text.starts_with("https://") ? 8U : text.starts_with("http://") ? 7U : 0U;
+    return scheme > 0 && text.size() > scheme && text[scheme] != '/' &&
+           std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
+  }
+
+  static std::string not_a_web_address(const std::string& text) {
+    // Perhaps with a secret in it: only its beginning is shown.
+    return quoted(text.substr(0, text.find_first_of("?#"))) + R"( is not a URL such as "https://example.com/hook")";
+  }
+
   void check_channel_name(const std::string& at, const channel_config& x) {
     auto key = at + ".name";
     if (std::any_of(x.name.begin(), x.name.end(), is_control)) {
@@ -431,6 +520,7 @@ private:
   const config& cfg_;
   std::set<std::string> names_;
   std::set<std::string> processors_;
+  std::set<std::string> templates_;
   std::set<std::string> keyed_sinks_;
   std::vector<config_problem> problems_;
 };
@@ -471,6 +561,9 @@ std::vector<std::string> secrets_of(const config& cfg) {
   add(cfg.token);
   add(cfg.auth.jwt_secret);
   add(cfg.kafka.sasl_password);
+  add(cfg.notification.telegram_token);
+  add(cfg.notification.smtp_password);
+  add(cfg.notification.webhook_secret);
   for (const auto& [name, value] : cfg.kafka.properties)
     if (is_secret_property(name))
       add(value);

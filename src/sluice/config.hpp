@@ -150,6 +150,36 @@ struct processor_config {
 /// The program's settings, changed by the file's, completed by the defaults.
 processor_config effective(const config& cfg, processor_config program, const processor_config& file);
 
+/// `[notification]`: the processor that takes notifications to people and systems.
+struct notification_config {
+  bool enabled = false;       ///< Runs it also where neither a bot's token nor a mail server is given.
+  std::string telegram_token; ///< The bot's. Secret.
+  std::string telegram_chat;  ///< Where notifications go that name no chat.
+  std::string telegram_url = "https://api.telegram.org";
+  std::string smtp_host;
+  uint16_t smtp_port = 587;
+  std::string smtp_security = "starttls"; ///< starttls, tls, none
+  std::string smtp_user;
+  std::string smtp_password;            ///< Secret.
+  std::string smtp_from;                ///< `name@example.com` or `Name <name@example.com>`.
+  std::vector<std::string> smtp_to;     ///< Where e-mail goes that names nobody.
+  std::string smtp_ca;                  ///< PEM file of CA certificates; empty = the system's.
+  std::string webhook_url;              ///< Where webhooks go that name no URL.
+  std::string webhook_secret;           ///< Signs webhooks; empty = they are not signed. Secret.
+  std::vector<std::string> inner_hosts; ///< Hosts of webhooks that may lead to addresses which are not public.
+  milliseconds timeout{10000};          ///< Of one delivery.
+  uint32_t rate = 60;                   ///< Notifications a minute to one target; 0 = any number.
+  uint32_t burst = 20;                  ///< So many at once, before `rate` holds.
+};
+
+/// `[[templates]]`: texts with fields, by name.
+struct template_config {
+  std::string name;
+  std::string title;
+  std::string body;
+  std::string html; ///< Empty = none.
+};
+
 /// `[demo]`: the generator.
 struct demo_config {
   bool enabled = false;
@@ -187,11 +217,15 @@ struct config {
   supervision_config supervision;
   std::vector<aggregation_config> aggregations{aggregation_config{}};
   std::vector<channel_config> channels;
+  notification_config notification;
+  std::vector<template_config> templates;
   std::vector<processor_config> processors; ///< Changes to processors that the program has.
 };
 
 /// The mode that `auth.mode` names; "auto": the one that the tokens and keys given ask for.
 auth_mode mode_of(const config& cfg);
+/// Whether the notification processor runs here.
+bool sends_notifications(const config& cfg);
 /// The group a named aggregation reads with.
 std::string group_of(const config& cfg, const aggregation_config& aggregation);
 /// The compacted topic that remembers which events of still open keys are covered already; used with a key pointer.

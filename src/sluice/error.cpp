@@ -11,7 +11,7 @@ namespace sluice {
 
 namespace {
 
-constexpr std::array<std::pair<ec, const char*>, 16> names{{
+constexpr std::array<std::pair<ec, const char*>, 18> names{{
     {ec::no_error, "no_error"},
     {ec::malformed_record, "malformed_record"},
     {ec::queue_full, "queue_full"},
@@ -28,6 +28,8 @@ constexpr std::array<std::pair<ec, const char*>, 16> names{{
     {ec::rejected, "rejected"},
     {ec::attempt_timeout, "attempt_timeout"},
     {ec::expired, "expired"},
+    {ec::target_unavailable, "target_unavailable"},
+    {ec::rate_limited, "rate_limited"},
 }};
 
 } // namespace
@@ -67,6 +69,16 @@ caf::error make_failure(ec code, std::string text) {
   return caf::error{code, caf::make_message(std::move(text))};
 }
 
+caf::error try_later(std::string text, std::chrono::milliseconds wait) {
+  return caf::error{ec::rate_limited, caf::make_message(std::move(text), int64_t{wait.count()})};
+}
+
+std::optional<std::chrono::milliseconds> retry_after_of(const caf::error& error) {
+  if (code_of(error) == ec::rate_limited && error.context().match_elements<std::string, int64_t>())
+    return std::chrono::milliseconds{error.context().get_as<int64_t>(1)};
+  return std::nullopt;
+}
+
 ec code_of(const caf::error& error) {
   if (!error)
     return ec::no_error;
@@ -77,7 +89,7 @@ ec code_of(const caf::error& error) {
 }
 
 std::string text_of(const caf::error& error) {
-  if (error && error.context().match_elements<std::string>())
+  if (error && (error.context().match_elements<std::string>() || retry_after_of(error)))
     return error.context().get_as<std::string>(0);
   return {};
 }

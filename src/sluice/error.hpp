@@ -1,7 +1,9 @@
 /// sluice's error codes and how they read.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include <caf/error.hpp>
@@ -45,6 +47,10 @@ enum class ec : uint8_t {
   attempt_timeout,
   /// The record's deadline has passed before it was processed. Not retryable.
   expired,
+  /// An outside system does not answer, or says that it cannot do it now. Retry later.
+  target_unavailable,
+  /// Too much for an outside system at once. Made by `try_later`, which says when to come back.
+  rate_limited,
 };
 
 /// Whether trying the same again may help: false for what is wrong with the record itself (`malformed_record`,
@@ -63,10 +69,17 @@ std::string describe(const caf::error& error);
 /// An error with a code and a text for people.
 caf::error make_failure(ec code, std::string text);
 
+/// The error `rate_limited` of a processor that is to be asked again after `wait`. The attempt does not count; only the
+/// retry budget bounds how often this may be said.
+caf::error try_later(std::string text, std::chrono::milliseconds wait);
+
+/// How long an error made by `try_later` says to wait; nothing for all others.
+std::optional<std::chrono::milliseconds> retry_after_of(const caf::error& error);
+
 /// The code of an error made of one; `no_error` for an error that is not sluice's own.
 ec code_of(const caf::error& error);
 
-/// The text of an error made by `make_failure`, else "".
+/// The text of an error made by `make_failure` or `try_later`, else "".
 std::string text_of(const caf::error& error);
 
 #if CAF_VERSION >= 1800

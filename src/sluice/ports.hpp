@@ -147,6 +147,28 @@ public:
   virtual caf::error create(const std::vector<topic_spec>& topics) = 0;
 };
 
+// -- notifications ----------------------------------------------------------------------------------------------------
+
+/// What a receiver is told.
+struct notification {
+  std::string id;    ///< The same in every attempt: receivers tell by it what they have got already.
+  std::string title; ///< May be empty.
+  std::string text;
+  std::string html; ///< Empty = there is only the text.
+  std::string json; ///< All of it, for machines.
+};
+
+/// Takes notifications to receivers over one outside system. Calls from any thread, several at a time; they block,
+/// about `notification.timeout` at most.
+class notifier {
+public:
+  virtual ~notifier() = default;
+  /// Tells `to`, an address as this system has them. `rejected`: it never will; `target_unavailable`: not now;
+  /// `rate_limited`: from when on. No error shows a secret. Looks at `cancelled` about once a second, and then gives
+  /// up.
+  virtual caf::error tell(const std::string& to, const notification& what, const std::function<bool()>& cancelled) = 0;
+};
+
 // -- live delivery ----------------------------------------------------------------------------------------------------
 
 /// Bytes ready for the socket, shared by all clients that get them.

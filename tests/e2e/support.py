@@ -79,7 +79,7 @@ def toml(values):
 
 def clean_environment(**more):
     """This process's environment without what would configure the server."""
-    ours = re.compile(r"KAFKA_.*|SLUICE_.*|PORT|REDIS_URL|DATABASE_URL")
+    ours = re.compile(r"KAFKA_.*|SLUICE_.*|SMTP_.*|TELEGRAM_.*|WEBHOOK_.*|PORT|REDIS_URL|DATABASE_URL")
     kept = {name: value for name, value in os.environ.items() if not ours.fullmatch(name)}
     return {**kept, **more}
 

@@ -109,6 +109,7 @@ CAF_TEST(every default is within its own range) {
     config cfg;
     cfg.channels.emplace_back();
     cfg.processors.emplace_back();
+    cfg.templates.emplace_back();
     auto text = to_toml(opt, cfg, 0);
     if (text.starts_with('"'))
       text = text.substr(1, text.size() - 2);
@@ -565,6 +566,55 @@ CAF_TEST(variables that Kubernetes makes for a service named sluice are no setti
   CAF_CHECK_EQUAL(join(result.errors), "");
   CAF_CHECK_EQUAL(result.settings.value.http.port, 3000);
   CAF_CHECK_EQUAL(load({{"SLUICE_PORT", "3000"}}).errors.size(), 1u);
+}
+
+CAF_TEST(settings of notifications that cannot work are refused) {
+  auto one = [this](const std::string& text) {
+    write("[notification]\n" + text + "\n");
+    return join(load().errors);
+  };
+  const std::string mail = "smtpHost = \"mail.example.com\"\nsmtpFrom = \"Shop <shop@example.com>\"\n";
+  CAF_CHECK_EQUAL(one(mail), "");
+  CAF_CHECK(contains(one("smtpHost = \"mail.example.com\""), "notification.smtpFrom: \"\" is no sender"));
+  CAF_CHECK(contains(one("smtpHost = \"mail.example.com:25\"\nsmtpFrom = \"a@b\""), "smtpHost: "));
+  CAF_CHECK(contains(one("smtpTo = \"a@b\""), "notification.smtpTo: is set, but no mail server is"));
+  CAF_CHECK(contains(one(mail + "smtpUser = \"shop\""), "notification.smtpPassword: is empty"));
+  const std::string login = mail + "smtpUser = \"shop\"\nsmtpPassword = \"hunter2\"\n";
+  CAF_CHECK_EQUAL(one(login), "");
+  CAF_CHECK(contains(one(login + "smtpSecurity = \"none\""), "the password would cross the network"));
+  CAF_CHECK(contains(one("smtpSecurity = \"ssl\""), "is not one of starttls, tls, none"));
+  CAF_CHECK(contains(one("telegramUrl = \"api.telegram.org\""), "is not a URL"));
+  CAF_CHECK(contains(one("telegramToken = \"1/2\""), "notification.telegramToken: holds a character"));
+  CAF_CHECK(contains(one("webhookUrl = \"ftp://x\""), "is not a URL"));
+  CAF_CHECK_EQUAL(one("webhookSecret = \"whsec_aGVsbG8=\""), "");
+  for (const char* bad : {"whsec_", "whsec_a", "whsec_a*cd", "whsec_====", "whsec_a=bc"})
+    CAF_CHECK(contains(one(std::string{"webhookSecret = \""} + bad + "\""), "is not Base64"));
+  CAF_CHECK(contains(one("innerHosts = [\"http://inner\"]"), "is no host"));
+  CAF_CHECK(contains(one("burst = 0"), "nothing could ever be sent"));
+}
+
+CAF_TEST(templates that cannot work are refused) {
+  auto one = [this](const std::string& text) {
+    write("[[templates]]\n" + text + "\n");
+    return join(load().errors);
+  };
+  CAF_CHECK_EQUAL(one("name = \"a\"\nbody = \"{{b.c}}\""), "");
+  CAF_CHECK(contains(one("body = \"b\""), "templates[0].name: \"\" is not a name"));
+  CAF_CHECK(contains(one("name = \"a\"\nhtml = \"b\""), "templates[0].body: is empty, and so is title"));
+  CAF_CHECK(contains(one("name = \"a\"\nbody = \"{{\""), "templates[0].body: \"{{\" is never closed"));
+  CAF_CHECK(contains(one("name = \"a\"\ntitle = \"{{a b}}\""), "templates[0].title: {{a b}} is no field"));
+  CAF_CHECK(
+      contains(one("name = \"a\"\nbody = \"b\"\n[[templates]]\nname = \"a\"\nbody = \"b\""), "names must differ"));
+}
+
+CAF_TEST(the secrets of notifications are secrets) {
+  variables given{
+      {"TELEGRAM_BOT_TOKEN", "1:hunter"}, {"SMTP_HOST", "localhost"},   {"SMTP_FROM", "a@b"}, {"SMTP_USER", "u"},
+      {"SMTP_PASS", "hunter2"},           {"WEBHOOK_SECRET", "hunter3"}};
+  auto result = load(given);
+  CAF_REQUIRE_EQUAL(join(result.errors), "");
+  CAF_CHECK_EQUAL(secrets_of(result.settings.value), (std::vector<std::string>{"1:hunter", "hunter2", "hunter3"}));
+  CAF_CHECK(!contains(render(result.settings), "hunter"));
 }
 
 CAF_TEST(what is rendered is TOML that loads to the same and hides secrets) {

@@ -371,6 +371,39 @@ CAF_TEST(waits grow by the multiplier up to their bound) {
   CAF_CHECK_EQUAL(buried().size(), 1u);
 }
 
+CAF_TEST(a processor that says when to come back is asked then and no attempt is counted) {
+  cfg.max_attempts = 2;
+  cfg.retry_budget = 60s;
+  uint32_t last_attempt = 0;
+  start(noting([&](const record& in, context& out) {
+    last_attempt = out.attempt();
+    return in.value == "a1" && trace.size() < 6 ? try_later("full", 5s) : caf::error{};
+  }));
+  feed(keyed(0, {{"a", "a1"}, {"a", "a2"}, {"b", "b1"}}));
+  CAF_CHECK_EQUAL(trace, (texts{"a1", "b1"})); // its key waits, the other does not
+  pass(4s);
+  CAF_CHECK_EQUAL(trace.size(), 2u);
+  pass(2s);
+  CAF_CHECK_EQUAL(trace.size(), 3u);
+  pass(30s);
+  CAF_CHECK_EQUAL(trace, (texts{"a1", "b1", "a1", "a1", "a1", "a1", "a2"}));
+  CAF_CHECK_EQUAL(last_attempt, 1u);
+  CAF_CHECK(buried().empty());
+  check_sum();
+}
+
+CAF_TEST(the budget bounds how long a processor may say to come back) {
+  cfg.retry_budget = 12s;
+  start(noting([](const record&, context&) { return try_later("full", 5s); }));
+  feed(keyed(0, {{"a", "a1"}}));
+  pass(1min);
+  CAF_CHECK_EQUAL(trace.size(), 3u); // at 0, 5 and 10 s
+  CAF_REQUIRE_EQUAL(buried().size(), 1u);
+  CAF_CHECK_EQUAL(buried().front()->error, ec::rate_limited);
+  CAF_CHECK_EQUAL(buried().front()->reason, "full");
+  check_sum();
+}
+
 CAF_TEST(a record past its deadline is not processed but buried and counted) {
   start(noting());
   feed(keyed(0,
