@@ -114,6 +114,9 @@ std::vector<option> table() {
     {.key = "sse.lifetime", .field = SLUICE_FIELD(sse.lifetime), .help = "A stream is ended after it, varied by 20 %, and its client comes back where it was; 0 = never.", .max = week},
     {.key = "sse.checkpoint", .field = SLUICE_FIELD(sse.checkpoint), .help = "How often the cursor of a quiet stream is moved on by a block of only an id.", .min = 100, .max = hour},
 
+    {.key = "dlq.maxRedrives", .field = SLUICE_FIELD(dlq.max_redrives), .help = "How often a record may be sent back from dead-letter topics, at most; further redrives are refused.", .max = 1000},
+    {.key = "dlq.redrivesTopic", .field = SLUICE_FIELD(dlq.redrives_topic), .help = "Compacted topic that remembers which dead letters were sent back; used for nothing else."},
+
     {.key = "demo.enabled", .field = SLUICE_FIELD(demo.enabled), .help = "Publish random events, to see something.", .flag = "--demo"},
     {.key = "demo.interval", .field = SLUICE_FIELD(demo.interval), .help = "Time between two random events.", .min = 1, .max = hour},
 

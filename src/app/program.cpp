@@ -19,6 +19,7 @@
 #include "app/command_line.hpp"
 #include "app/logging.hpp"
 #include "app/options.hpp"
+#include "http/client.hpp"
 #include "sluice/config_check.hpp"
 #include "sluice/log.hpp"
 
@@ -76,6 +77,39 @@ void reload(server& running) {
         {{"reason", text_of(error)}});
   else
     log(log_level::info, "server", "keys, tokens and certificates were read again");
+}
+
+/// Where a server of this configuration is reached from this machine.
+std::string url_of(const config& cfg) {
+  auto beyond = cfg.http.host == "0.0.0.0" || cfg.http.host == "::";
+  auto tls = !cfg.http.tls_certificate.empty();
+  auto host = beyond || (tls && is_loopback(cfg.http.host)) ? "localhost" : cfg.http.host;
+  if (host.find(':') != std::string::npos)
+    host = "[" + host + "]";
+  return (tls ? "https://" : "http://") + host + ":" + std::to_string(cfg.http.port);
+}
+
+int dlq(const dlq_command& command, const config& cfg) {
+  auto url = http::parse_url(command.remote.url.empty() ? url_of(cfg) : command.remote.url);
+  if (!url) {
+    std::cerr << "sluice: --url: must be a URL such as http://localhost:3000\n";
+    return wrong_usage;
+  }
+  auto call = [&](const std::string& method, const std::string& target,
+                  const std::string& body) -> caf::expected<api_answer> {
+    http::client_request request;
+    request.method = method;
+    request.target = target;
+    request.body = body;
+    request.token = cfg.token;
+    request.ca_file = command.remote.ca_file;
+    auto answer = http::send_request(*url, request);
+    if (!answer)
+      return answer.error();
+    return api_answer{answer->status, std::move(answer->body)};
+  };
+  std::signal(SIGPIPE, SIG_IGN); // OpenSSL writes without MSG_NOSIGNAL
+  return run_dlq(command, call, std::cout, std::cerr);
 }
 
 int serve(const loaded& settings, const std::function<void(server&)>& prepare) {
@@ -168,6 +202,8 @@ int run(int argc, char** argv, const std::function<void(server&)>& prepare) {
     std::cout << render(result.settings);
     return 0;
   }
+  if (line.command == "dlq")
+    return dlq(line.dlq, result.settings.value);
   return serve(result.settings, prepare);
 }
 

@@ -27,29 +27,6 @@ bool is_json(std::string_view type) {
   return type.empty() || type == "application/json" || type.ends_with("+json");
 }
 
-// Parsers recurse or keep a stack; the depth is bounded before they see the text.
-bool too_deep(std::string_view text) {
-  int depth = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    char c = text[i];
-    if (quoted) {
-      if (c == '\\')
-        ++i;
-      else if (c == '"')
-        quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > max_depth)
-        return true;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return false;
-}
-
 response wrong_body(int status, const std::string& detail, const std::string& field = {}) {
   return problem(status, detail, field);
 }
@@ -117,6 +94,29 @@ void take_lines(json_body& body, std::string_view text) {
 }
 
 } // namespace
+
+// Parsers recurse or keep a stack; the depth is bounded before they see the text.
+bool too_deep(std::string_view text) {
+  int depth = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
+    if (quoted) {
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        quoted = false;
+    } else if (c == '"') {
+      quoted = true;
+    } else if (c == '{' || c == '[') {
+      if (++depth > max_depth)
+        return true;
+    } else if (c == '}' || c == ']') {
+      --depth;
+    }
+  }
+  return false;
+}
 
 nlohmann::json read_json(const request& req, std::optional<response>& wrong) {
   auto type = media_type(req);

@@ -149,6 +149,13 @@ struct processor_config {
 /// The program's settings, changed by the file's, completed by the defaults.
 processor_config effective(const config& cfg, processor_config program, const processor_config& file);
 
+/// `[dlq]`: sending dead letters back.
+struct dlq_config {
+  uint32_t max_redrives = 3; ///< Of one record; further ones are refused.
+  /// Compacted: which letters were sent back, by whom and when.
+  std::string redrives_topic = "sluice-redrives";
+};
+
 /// `[demo]`: the generator.
 struct demo_config {
   bool enabled = false;
@@ -181,6 +188,7 @@ struct config {
   http_config http;
   auth_config auth;
   sse_config sse;
+  dlq_config dlq;
   demo_config demo;
   log_config log;
   supervision_config supervision;

@@ -11,7 +11,7 @@ namespace sluice {
 
 namespace {
 
-constexpr std::array<std::pair<ec, const char*>, 16> names{{
+constexpr std::array<std::pair<ec, const char*>, 17> names{{
     {ec::no_error, "no_error"},
     {ec::malformed_record, "malformed_record"},
     {ec::queue_full, "queue_full"},
@@ -28,6 +28,7 @@ constexpr std::array<std::pair<ec, const char*>, 16> names{{
     {ec::rejected, "rejected"},
     {ec::attempt_timeout, "attempt_timeout"},
     {ec::expired, "expired"},
+    {ec::busy, "busy"},
 }};
 
 } // namespace

@@ -45,6 +45,8 @@ enum class ec : uint8_t {
   attempt_timeout,
   /// The record's deadline has passed before it was processed. Not retryable.
   expired,
+  /// Somebody else is doing the same at the moment.
+  busy,
 };
 
 /// Whether trying the same again may help: false for what is wrong with the record itself (`malformed_record`,
