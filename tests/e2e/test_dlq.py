@@ -88,7 +88,6 @@ def moody(sluice, kafka):
         pytest.fail(f"{EXAMPLE} is not built")
     topic = unique("moody")
     tables = [{"name": "moody", "topics": [topic], **QUICK}]
-    tables += [{"name": name, "topics": [unique(name)]} for name in ("price", "welcome", "fragile")]
     config = config_for(kafka.bootstrap, processors=tables, dlq={"redrivesTopic": unique("redrives")}, log={"level": "info"})
     return Bench(sluice(config, binary=EXAMPLE), kafka, topic)
 
