@@ -450,7 +450,7 @@ void dlq_job_state::finish() {
 }
 
 dlq_job_actor::behavior_type dlq_job(dlq_job_state::self_pointer self, dlq_settings settings,
-                                     std::function<std::unique_ptr<replay_source>()> make_source,
+                                     const std::function<std::unique_ptr<replay_source>()>& make_source,
                                      std::shared_ptr<role<kafka_producer_actor>> producer, stats* counters) {
   auto& st = self->state;
   st.settings = std::move(settings);

@@ -79,7 +79,7 @@ struct dlq_job_state {
 
 /// Does one task of the workbench with a source of its own, and ends. Blocks: spawn detached.
 dlq_job_actor::behavior_type dlq_job(dlq_job_state::self_pointer self, dlq_settings settings,
-                                     std::function<std::unique_ptr<replay_source>()> make_source,
+                                     const std::function<std::unique_ptr<replay_source>()>& make_source,
                                      std::shared_ptr<role<kafka_producer_actor>> producer, stats* counters);
 
 } // namespace sluice

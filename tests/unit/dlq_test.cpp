@@ -174,13 +174,15 @@ CAF_TEST(what goes back is the record as it was) {
 }
 
 CAF_TEST(each redrive counts up and a number that is none counts as none) {
-  auto count = [](const std::string& before) {
+  auto headers = [](const std::string& before) {
     return redriven_record(read(letter("v", ec::rejected, 1, {{"sluice-redrives", before}})), 5000).headers;
   };
-  CAF_CHECK_EQUAL(count("2")[0].value, "orders/2/70"); // its event id
-  CAF_CHECK_EQUAL(count("2")[1].value, "3");
-  CAF_CHECK_EQUAL(count("2").size(), 2u);
-  CAF_CHECK_EQUAL(count("x")[1].value, "1");
+  auto third = headers("2");
+  CAF_REQUIRE_EQUAL(third.size(), 2u);
+  CAF_CHECK_EQUAL(third[0].value, "orders/2/70"); // its event id
+  CAF_CHECK_EQUAL(third[1].value, "3");
+  auto first = headers("x");
+  CAF_CHECK_EQUAL(first[1].value, "1");
 }
 
 CAF_TEST(a record without an event id gets what stood for it) {
@@ -191,11 +193,12 @@ CAF_TEST(a record without an event id gets what stood for it) {
 
 CAF_TEST(a deadline goes back only if it is still to come) {
   auto with = [](const std::string& deadline) {
-    return names(redriven_record(read(letter("v", ec::expired, 1, {{"sluice-deadline", deadline}})), 5000).headers);
+    auto back = redriven_record(read(letter("v", ec::expired, 1, {{"sluice-deadline", deadline}})), 5000);
+    return std::string{back.headers.at(0).name};
   };
-  CAF_CHECK_EQUAL(with("5001")[0], "sluice-deadline");
-  CAF_CHECK_EQUAL(with("5000")[0], "sluice-event-id");
-  CAF_CHECK_EQUAL(with("soon")[0], "sluice-deadline");
+  CAF_CHECK_EQUAL(with("5001"), "sluice-deadline");
+  CAF_CHECK_EQUAL(with("5000"), "sluice-event-id");
+  CAF_CHECK_EQUAL(with("soon"), "sluice-deadline");
 }
 
 CAF_TEST_FIXTURE_SCOPE(dlq_tests, fixture)
