@@ -443,6 +443,7 @@ void dlq_job_state::finish() {
       missing.detail = report.complete ? "there is no such letter (any more)" : "there was no time left; send it again";
       report.results.push_back(std::move(missing));
     }
+  std::sort(report.results.begin(), report.results.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
   if (report.complete)
     report.after.reset();
   promise.deliver(std::make_shared<const redrive_report>(std::move(report)));
