@@ -149,6 +149,8 @@ command_line parse_command_line(int argc, const char* const* argv) {
   add_config_flags(*show, result.flags);
   show->add_flag("--options", result.list_options, "List all options with defaults and environment variables instead");
 
+  auto* dlq = add_dlq_command(app, result.dlq, result.flags.config_file);
+
   auto* version = app.add_subcommand("version", "Print the version");
 
   // CLI11 insists on a subcommand before it looks at flags, and does not say which word it did not know.
@@ -172,7 +174,7 @@ command_line parse_command_line(int argc, const char* const* argv) {
     result.text = out.str() + err.str();
     return result;
   }
-  for (const auto* command : {serve, show, version})
+  for (const auto* command : {serve, show, dlq, version})
     if (command->parsed())
       result.command = command->get_name();
   for (const auto* command : {serve, show})

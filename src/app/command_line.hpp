@@ -1,20 +1,18 @@
-/// The command line. CLI11 lives only here and in the files of further subcommands.
+/// The command line. CLI11 lives only here and in the files of subcommands.
 #pragma once
 
 #include <string>
 
 #include "app/config_loader.hpp"
-
-namespace CLI {
-class App;
-} // namespace CLI
+#include "app/dlq_command.hpp"
 
 namespace sluice {
 
 /// What the command line asks for.
 struct command_line {
-  std::string command;       ///< "serve", "config" or "version". Empty: print `text` and exit with `exit_code`.
-  flag_values flags;         ///< For `load_config`, of `serve` and `config`.
+  std::string command;       ///< "serve", "config", "dlq", "version". Empty: print `text` and exit with `exit_code`.
+  flag_values flags;         ///< For `load_config`.
+  dlq_command dlq;           ///< Of `dlq`.
   bool list_options = false; ///< `sluice config --options`: print `options_markdown()`.
   std::string text;          ///< Help (exit code 0, to standard output) or what is wrong (to standard error).
   int exit_code = 0;         ///< 2 for a wrong command line.

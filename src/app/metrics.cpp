@@ -51,6 +51,7 @@ std::string render_metrics(const stats& c) {
   total("sluice_aggregator_windows_evicted_total", "Windows closed early because maxWindows was reached.",
         c.windows_evicted);
   total("sluice_dead_letters_total", "Records written to dead-letter topics.", c.dead_letters);
+  total("sluice_dead_letters_redriven_total", "Dead letters sent back to their topics.", c.dead_letters_redriven);
   if (!c.processors.empty()) {
     auto by_name = [&](const char* name, const char* help, counter processor_stats::*which,
                        prometheus::MetricType type = prometheus::MetricType::Counter) {

@@ -137,6 +137,9 @@ std::vector<option> table() {
     {.key = "notification.rate", .field = SLUICE_FIELD(notification.rate), .help = "Notifications a minute to one target; what is too many waits. 0 = any number.", .max = 1000000},
     {.key = "notification.burst", .field = SLUICE_FIELD(notification.burst), .help = "So many at once to one target, before notification.rate holds.", .max = 1000000},
 
+    {.key = "dlq.maxRedrives", .field = SLUICE_FIELD(dlq.max_redrives), .help = "How often a record may be sent back from dead-letter topics, at most; further redrives are refused.", .max = 1000},
+    {.key = "dlq.redrivesTopic", .field = SLUICE_FIELD(dlq.redrives_topic), .help = "Compacted topic that remembers which dead letters were sent back; used for nothing else."},
+
     {.key = "demo.enabled", .field = SLUICE_FIELD(demo.enabled), .help = "Publish random events, to see something.", .flag = "--demo"},
     {.key = "demo.interval", .field = SLUICE_FIELD(demo.interval), .help = "Time between two random events.", .min = 1, .max = hour},
 

@@ -78,6 +78,34 @@ void reload(server& running) {
     log(log_level::info, "server", "keys, tokens and certificates were read again");
 }
 
+/// Where a server of this configuration is reached from this machine.
+std::string url_of(const config& cfg) {
+  auto beyond = cfg.http.host == "0.0.0.0" || cfg.http.host == "::";
+  auto tls = !cfg.http.tls_certificate.empty();
+  auto host = beyond || (tls && is_loopback(cfg.http.host)) ? "localhost" : cfg.http.host;
+  if (host.find(':') != std::string::npos)
+    host = "[" + host + "]";
+  return (tls ? "https://" : "http://") + host + ":" + std::to_string(cfg.http.port);
+}
+
+int dlq(const dlq_command& command, const config& cfg) {
+  const auto url = command.remote.url.empty() ? url_of(cfg) : command.remote.url;
+  if (!outbound::is_server_url(url)) {
+    std::cerr << "sluice: --url: must be a URL such as http://localhost:3000\n";
+    return wrong_usage;
+  }
+  auto call = [&](const std::string& method, const std::string& target, const std::string& body) {
+    return outbound::call_api({.url = url,
+                               .method = method,
+                               .target = target,
+                               .body = body,
+                               .token = cfg.token,
+                               .ca_file = command.remote.ca_file});
+  };
+  std::signal(SIGPIPE, SIG_IGN); // OpenSSL writes without MSG_NOSIGNAL
+  return run_dlq(command, call, std::cout, std::cerr);
+}
+
 int serve(const loaded& settings, const std::function<void(server&)>& prepare) {
   const auto& cfg = settings.value;
   if (!cfg.log.file.empty() && !std::ofstream{cfg.log.file, std::ios::app}) {
@@ -168,6 +196,8 @@ int run(int argc, char** argv, const std::function<void(server&)>& prepare) {
     std::cout << render(result.settings);
     return 0;
   }
+  if (line.command == "dlq")
+    return dlq(line.dlq, result.settings.value);
   return serve(result.settings, prepare);
 }
 

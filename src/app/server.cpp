@@ -26,6 +26,8 @@
 
 #include "aggregator.hpp"
 #include "dead_letter.hpp"
+#include "dlq_job.hpp"
+#include "dlq_workbench.hpp"
 #include "embedded.hpp"
 #include "generator.hpp"
 #include "kafka_admin.hpp"
@@ -85,6 +87,8 @@ std::vector<topic_spec> wanted_topics(const config& cfg, const std::vector<proce
   if (cfg.kafka.create_catalogue)
     for (auto topic : topics::catalogue)
       want(std::string{topic}, cfg.kafka.partitions, false);
+  want(cfg.dlq.redrives_topic, 1, true);
+  want(audit_topic, cfg.kafka.partitions, false);
   for (const auto& topic : make_channel_rules(cfg).topics)
     if (topic.find('*') == std::string::npos)
       want(topic, cfg.kafka.partitions, false);
@@ -161,6 +165,9 @@ struct server::impl {
   void open_session(live_request wish);
   template <class Answer, class... Message>
   void ask_hub(std::function<void(caf::expected<Answer>)> answer, Message... message);
+  template <class Answer, class... Message>
+  void ask_workbench(std::function<void(caf::expected<Answer>)> answer, Message... message);
+  void dlq_topics(std::function<void(caf::expected<dlq_overview_ptr>)> answer);
   void publish(std::vector<outgoing_record> records, std::function<void(caf::expected<std::vector<delivery>>)> answer);
   void hand_over();
   void status(std::function<void(json)> answer);
@@ -175,6 +182,7 @@ struct server::impl {
   caf::error prepare_processors();
   std::vector<processor_config> processor_configs() const;
   caf::expected<caf::actor> start_hub();
+  caf::expected<caf::actor> start_workbench();
   std::vector<drain_step> drain_steps();
 
   config cfg;
@@ -187,6 +195,7 @@ struct server::impl {
   std::unique_ptr<kafka::embedded_broker> broker;
   std::shared_ptr<role<kafka_producer_actor>> producer = std::make_shared<role<kafka_producer_actor>>();
   std::shared_ptr<role<dead_letter_actor>> dead_letters = std::make_shared<role<dead_letter_actor>>();
+  std::shared_ptr<role<dlq_workbench_actor>> workbench = std::make_shared<role<dlq_workbench_actor>>();
   std::shared_ptr<role<sse_hub_actor>> hub = std::make_shared<role<sse_hub_actor>>();
   std::shared_ptr<role<kafka_admin_actor>> admin = std::make_shared<role<kafka_admin_actor>>();
   std::vector<pipeline> pipelines;
@@ -222,6 +231,17 @@ http::api server::impl::make_api() {
     ask_hub<atom::done>(answered, atom::leave_v, client, std::move(reason));
   };
   api.clients = [this](auto answer) { ask_hub<live_clients>(std::move(answer), atom::clients_v); };
+  api.dlq_topics = [this](auto answer) { dlq_topics(std::move(answer)); };
+  api.find_letters = [this](dlq_query query, auto answer) {
+    ask_workbench<dlq_page_ptr>(std::move(answer), dlq_query_ptr{std::make_shared<dlq_query>(std::move(query))});
+  };
+  api.redrive = [this](redrive_order order, auto answer) {
+    if (draining)
+      answer(make_failure(ec::shutting_down, "the server is stopping; try again, another node may answer"));
+    else
+      ask_workbench<redrive_report_ptr>(std::move(answer),
+                                        redrive_order_ptr{std::make_shared<redrive_order>(std::move(order))});
+  };
   api.status = [this](auto answer) { status(std::move(answer)); };
   api.readiness = [this](auto answer) { readiness(std::move(answer)); };
   api.metrics = [this] { return render_metrics(counters); };
@@ -264,6 +284,48 @@ void server::impl::ask_hub(std::function<void(caf::expected<Answer>)> answer, Me
                 auto known = code_of(error) != ec::no_error;
                 answer(known ? error : make_failure(ec::shutting_down, "the hub is being restarted; try again"));
               });
+  });
+}
+
+template <class Answer, class... Message>
+void server::impl::ask_workbench(std::function<void(caf::expected<Answer>)> answer, Message... message) {
+  if (!running) {
+    answer(make_failure(ec::shutting_down, "the server is starting; try again in a moment"));
+    return;
+  }
+  system->spawn([this, answer = std::move(answer), message...](caf::event_based_actor* self) {
+    self->request(workbench->get(), cfg.http.request_timeout, message...)
+        .then([answer](const Answer& got) { answer(got); },
+              [answer](const caf::error& error) {
+                auto known = code_of(error) != ec::no_error;
+                answer(known ? error : make_failure(ec::shutting_down, "the workbench is being restarted; try again"));
+              });
+  });
+}
+
+void server::impl::dlq_topics(std::function<void(caf::expected<dlq_overview_ptr>)> answer) {
+  constexpr size_t max_topics = 1000;
+  if (!running) {
+    answer(make_failure(ec::shutting_down, "the server is starting; try again in a moment"));
+    return;
+  }
+  system->spawn([this, answer = std::move(answer)](caf::event_based_actor* self) {
+    self->request(admin->get(), state_timeout, atom::state_v)
+        .then(
+            [this, answer](const cluster_view_ptr& view) {
+              if (!view->connected) {
+                answer(make_failure(ec::kafka_unreachable, view->error));
+                return;
+              }
+              channel_names topics;
+              for (const auto& one : view->topics)
+                if (one.name.ends_with(dlq_suffix) && topics.size() < max_topics)
+                  topics.push_back(one.name);
+              ask_workbench<dlq_overview_ptr>(answer, atom::state_v, topics);
+            },
+            [answer](const caf::error&) {
+              answer(make_failure(ec::shutting_down, "the Kafka watcher is being restarted; ask again"));
+            });
   });
 }
 
@@ -469,6 +531,25 @@ caf::expected<caf::actor> server::impl::start_hub() {
   return caf::actor_cast<caf::actor>(fresh);
 }
 
+caf::expected<caf::actor> server::impl::start_workbench() {
+  dlq_settings settings;
+  settings.max_redrives = cfg.dlq.max_redrives;
+  settings.redrives_topic = cfg.dlq.redrives_topic;
+  settings.source = "sluice/" + cfg.node;
+  settings.seek_by_time = !broker; // librdkafka's mock cluster does not know the offset of a time
+  // Sending what was read takes up to kafka.deliveryTimeout more, where the broker goes away.
+  settings.time = std::min(settings.time, cfg.http.request_timeout / 3);
+  settings.make_id = http::make_uuid;
+  settings.unix_ms = http::system_time_ms;
+  auto make_job = [this, settings] {
+    auto make_source = [kafka_cfg = cfg.kafka] { return kafka::make_replay_source(kafka_cfg, log_kafka); };
+    return system->spawn<caf::detached>(dlq_job, settings, make_source, producer, &counters);
+  };
+  auto fresh = system->spawn(dlq_workbench, make_job);
+  workbench->set(fresh);
+  return caf::actor_cast<caf::actor>(fresh);
+}
+
 std::vector<child_spec> server::impl::children() {
   std::vector<child_spec> all;
   all.push_back({"kafka_admin", [this]() -> caf::expected<caf::actor> {
@@ -490,6 +571,7 @@ std::vector<child_spec> server::impl::children() {
                    dead_letters->set(fresh);
                    return caf::actor_cast<caf::actor>(fresh);
                  }});
+  all.push_back({"dlq_workbench", [this] { return start_workbench(); }});
   for (auto& one : pipelines)
     all.push_back({"aggregation " + one.cfg.name, [this, &one] { return start_pipeline(one); }});
   for (auto& one : processors)
@@ -687,6 +769,7 @@ bool server::stop() {
     caf::anon_send_exit(std::exchange(one.supervisor, nullptr), caf::exit_reason::user_shutdown);
   }
   end(*me.hub);
+  end(*me.workbench);
   end(*me.dead_letters);
   end(*me.producer);
   end(*me.admin);

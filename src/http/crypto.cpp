@@ -1,5 +1,6 @@
 #include "http/crypto.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <stdexcept>
@@ -49,6 +50,14 @@ std::string random_bytes(std::size_t count) {
   std::string out(count, '\0');
   if (RAND_bytes(bytes_of(out), static_cast<int>(count)) != 1)
     throw std::runtime_error("the system has no randomness to give");
+  return out;
+}
+
+std::string base64(std::string_view bytes) {
+  auto out = base64url(bytes);
+  std::replace(out.begin(), out.end(), '-', '+');
+  std::replace(out.begin(), out.end(), '_', '/');
+  out.append((4 - out.size() % 4) % 4, '=');
   return out;
 }
 

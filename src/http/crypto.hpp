@@ -17,6 +17,8 @@ bool same(std::string_view a, std::string_view b);
 /// Nobody can guess them. Throws std::runtime_error where the system has no randomness.
 std::string random_bytes(std::size_t count);
 
+/// RFC 4648, with padding.
+std::string base64(std::string_view bytes);
 /// RFC 4648, without padding.
 std::string base64url(std::string_view bytes);
 /// Nothing for what is not exactly `base64url`'s output: padding, line ends, bits left over.

@@ -207,6 +207,8 @@ response failure(ec code, const std::string& reason) {
     return problem(404, reason + "; create the topic first", "topic");
   case ec::unknown_client:
     return problem(404, reason);
+  case ec::busy:
+    return problem(409, reason);
   case ec::kafka_refused:
     return problem(422, "Kafka refused the record: " + reason);
   default:
@@ -324,6 +326,7 @@ router make_routes(const api& with) {
   add_live_routes(routes, with);
   add_socket_routes(routes, with);
   add_notification_routes(routes, with);
+  add_dlq_routes(routes, with);
   add_health_routes(routes, with);
   return routes;
 }

@@ -33,6 +33,12 @@ struct api {
   std::function<void(std::string client, std::string reason, std::function<void(caf::error)>)> end_client;
   /// All clients of this node.
   std::function<void(std::function<void(caf::expected<live_clients>)>)> clients;
+  /// What there is of all dead-letter topics.
+  std::function<void(std::function<void(caf::expected<dlq_overview_ptr>)>)> dlq_topics;
+  /// Dead letters of one topic.
+  std::function<void(dlq_query, std::function<void(caf::expected<dlq_page_ptr>)>)> find_letters;
+  /// Sends dead letters back.
+  std::function<void(redrive_order, std::function<void(caf::expected<redrive_report_ptr>)>)> redrive;
   /// The body of GET /kafka/status.
   std::function<void(std::function<void(nlohmann::json)>)> status;
   /// "" while the server is ready, else why it is not.
@@ -54,6 +60,7 @@ void add_kafka_routes(router& routes, const api& with);
 void add_live_routes(router& routes, const api& with);
 void add_socket_routes(router& routes, const api& with);
 void add_notification_routes(router& routes, const api& with);
+void add_dlq_routes(router& routes, const api& with);
 void add_health_routes(router& routes, const api& with);
 
 /// The routes of all areas.
@@ -83,6 +90,8 @@ struct json_body {
 /// Reads a body that is one JSON object, an array of objects or (by content type) NDJSON.
 /// Bounds: 10,000 documents, 64 levels of nesting.
 json_body read_documents(const request& req);
+/// Whether brackets in a JSON text are nested deeper than 64 levels.
+bool too_deep(std::string_view text);
 /// Reads a body that is one JSON document of any kind. `wrong` is set on failure.
 nlohmann::json read_json(const request& req, std::optional<response>& wrong);
 

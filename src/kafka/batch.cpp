@@ -11,7 +11,8 @@ std::vector<record_header> headers_of(const rd_kafka_message_t& message) {
   const void* value = nullptr;
   std::size_t size = 0;
   for (std::size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; ++i)
-    result.push_back({name, value == nullptr ? std::string{} : std::string{static_cast<const char*>(value), size}});
+    result.push_back({name, value == nullptr ? std::string{} : std::string{static_cast<const char*>(value), size},
+                      value != nullptr});
   return result;
 }
 

@@ -61,8 +61,8 @@ caf::error produce(rd_kafka_t* rk, const outgoing_record& record, uint64_t tag) 
   if (!record.headers.empty()) {
     headers.reset(rd_kafka_headers_new(record.headers.size()));
     for (const auto& x : record.headers)
-      rd_kafka_header_add(headers.get(), x.name.data(), static_cast<ssize_t>(x.name.size()), x.value.data(),
-                          static_cast<ssize_t>(x.value.size()));
+      rd_kafka_header_add(headers.get(), x.name.data(), static_cast<ssize_t>(x.name.size()),
+                          x.has_value ? x.value.data() : nullptr, static_cast<ssize_t>(x.value.size()));
     add(RD_KAFKA_VTYPE_HEADERS).u.headers = headers.get();
   }
   if (error_handle error{rd_kafka_produceva(rk, fields.data(), used)})

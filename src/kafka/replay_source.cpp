@@ -52,6 +52,7 @@ public:
   }
 
   void start(const std::vector<topic_partition>& from) override {
+    ready_.clear();
     rd_kafka_assign(client_->get(), to_list(from).get());
   }
 

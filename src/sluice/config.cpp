@@ -174,6 +174,7 @@ public:
     check_kafka();
     check_http();
     check_sse();
+    check_dlq();
     check_auth();
     if (cfg_.supervision.backoff_initial > cfg_.supervision.backoff_max)
       add("supervision.backoffInitial", "is longer than supervision.backoffMax");
@@ -309,6 +310,17 @@ private:
       else if (!x.key_pointer.empty() && covered_topic_of(x) == broadcasts)
         used_by("for the notes of");
     }
+  }
+
+  void check_dlq() {
+    const auto& marks = cfg_.dlq.redrives_topic;
+    check_topic("dlq.redrivesTopic", marks);
+    auto used = marks == cfg_.sse.broadcast_topic;
+    for (const auto& x : cfg_.aggregations)
+      used = used || x.sink == marks || std::find(x.topics.begin(), x.topics.end(), marks) != x.topics.end() ||
+             (!x.key_pointer.empty() && covered_topic_of(x) == marks);
+    if (used)
+      add("dlq.redrivesTopic", quoted(marks) + " is used for something else too; name a topic for redrives only");
   }
 
   void check_aggregation(const std::string& at, const aggregation_config& x) {

@@ -180,6 +180,13 @@ struct template_config {
   std::string html; ///< Empty = none.
 };
 
+/// `[dlq]`: sending dead letters back.
+struct dlq_config {
+  uint32_t max_redrives = 3; ///< Of one record; further ones are refused.
+  /// Compacted: which letters were sent back, by whom and when.
+  std::string redrives_topic = "sluice-redrives";
+};
+
 /// `[demo]`: the generator.
 struct demo_config {
   bool enabled = false;
@@ -212,6 +219,7 @@ struct config {
   http_config http;
   auth_config auth;
   sse_config sse;
+  dlq_config dlq;
   demo_config demo;
   log_config log;
   supervision_config supervision;

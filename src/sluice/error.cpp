@@ -11,7 +11,7 @@ namespace sluice {
 
 namespace {
 
-constexpr std::array<std::pair<ec, const char*>, 18> names{{
+constexpr std::array<std::pair<ec, const char*>, 19> names{{
     {ec::no_error, "no_error"},
     {ec::malformed_record, "malformed_record"},
     {ec::queue_full, "queue_full"},
@@ -30,6 +30,7 @@ constexpr std::array<std::pair<ec, const char*>, 18> names{{
     {ec::expired, "expired"},
     {ec::target_unavailable, "target_unavailable"},
     {ec::rate_limited, "rate_limited"},
+    {ec::busy, "busy"},
 }};
 
 } // namespace

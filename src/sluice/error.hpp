@@ -51,6 +51,8 @@ enum class ec : uint8_t {
   target_unavailable,
   /// Too much for an outside system at once. Made by `try_later`, which says when to come back.
   rate_limited,
+  /// Somebody else is doing the same at the moment.
+  busy,
 };
 
 /// Whether trying the same again may help: false for what is wrong with the record itself (`malformed_record`,

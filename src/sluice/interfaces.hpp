@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sluice/caf.hpp"
+#include "sluice/dead_letters.hpp"
 #include "sluice/error.hpp"
 #include "sluice/ports.hpp"
 #include "sluice/publication.hpp"
@@ -106,6 +107,11 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::transaction_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::failed_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::cluster_view_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::event_stream_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::dlq_query_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::dlq_page_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::dlq_overview_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::redrive_order_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::redrive_report_ptr)
 
 CAF_BEGIN_TYPE_ID_BLOCK(sluice, caf::first_custom_type_id)
 
@@ -130,6 +136,11 @@ CAF_ADD_TYPE_ID(sluice, (sluice::live_clients))
 CAF_ADD_TYPE_ID(sluice, (sluice::channel_names))
 CAF_ADD_TYPE_ID(sluice, (sluice::context_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::processor_work_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::dlq_query_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::dlq_page_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::dlq_overview_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::redrive_order_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::redrive_report_ptr))
 
 CAF_ADD_ATOM(sluice, sluice::atom, wake, "wake")
 CAF_ADD_ATOM(sluice, sluice::atom, tick, "tick")
@@ -231,6 +242,20 @@ using processor_supervisor_actor = record_handler_actor::extend<
 using dead_letter_actor = caf::typed_actor<caf::replies_to<failed_ptr>::with<atom::done>,
                                            // INTERNAL: tries the given letter once more.
                                            caf::reacts_to<atom::retry, uint64_t>>;
+
+/// The DLQ WORKBENCH: looks into dead-letter topics and sends letters back to where they came from.
+using dlq_workbench_actor = caf::typed_actor<
+    // Letters of a topic.
+    caf::replies_to<dlq_query_ptr>::with<dlq_page_ptr>,
+    // Sends letters back; one order a topic at a time.
+    caf::replies_to<redrive_order_ptr>::with<redrive_report_ptr>,
+    // What there is of these dead-letter topics.
+    caf::replies_to<atom::state, channel_names>::with<dlq_overview_ptr>>;
+
+/// A DLQ JOB: does one of the workbench's tasks, and ends.
+using dlq_job_actor = dlq_workbench_actor::extend<
+    // INTERNAL: time for the next letters.
+    caf::reacts_to<atom::tick>>;
 
 /// The SSE HUB: encodes what the topics bring, once for all clients of a channel, and knows all sessions.
 using sse_hub_actor = record_handler_actor::extend<

@@ -72,7 +72,8 @@ public:
   /// Of each partition the first offset with a timestamp of at least `unix_ms`; -1 where there is none.
   virtual caf::expected<std::vector<topic_partition>> at_time(const std::vector<std::string>& topics,
                                                               int64_t unix_ms) = 0;
-  /// Begins to read. Once, after the questions above.
+  /// Begins to read, after the questions above. Once more: from here instead; some of what was on its way by the former
+  /// call may still come first.
   virtual void start(const std::vector<topic_partition>& from) = 0;
   virtual event next(std::chrono::milliseconds wait) = 0;
 };

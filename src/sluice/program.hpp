@@ -8,7 +8,8 @@
 namespace sluice {
 
 /// All that `sluice` does with this command line: `serve` with its file, environment and flags, logs, signals and the
-/// ordered stop; `config`; `version`. `prepare` is called before the server starts: the place for `add_processor`.
+/// ordered stop; `config`; `dlq`; `version`. `prepare` is called before the server starts: the place for
+/// `add_processor`.
 ///
 ///     int main(int argc, char** argv) {
 ///       return sluice::run(argc, argv, [](sluice::server& server) {

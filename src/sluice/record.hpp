@@ -18,6 +18,7 @@ namespace sluice {
 struct record_header {
   std::string name;
   std::string value;
+  bool has_value = true; ///< False: null, which is not the same as empty.
 };
 
 /// One record to be written. Without a key the partition is chosen at random, with one by its hash (murmur2, as Java's
@@ -95,7 +96,8 @@ struct failed_record {
 
 template <class Inspector>
 auto inspect(Inspector& f, record_header& x) {
-  return inspect_fields(f, x, "record_header", field("name", x.name), field("value", x.value));
+  return inspect_fields(f, x, "record_header", field("name", x.name), field("value", x.value),
+                        field("has_value", x.has_value));
 }
 template <class Inspector>
 auto inspect(Inspector& f, topic_partition& x) {

@@ -55,6 +55,8 @@ struct stats {
   counter windows_evicted; ///< Closed early because `maxWindows` was reached.
   // dead_letter
   counter dead_letters;
+  // dlq
+  counter dead_letters_redriven;
   // processor_supervisor: by name; no name comes or goes while actors run.
   std::map<std::string, processor_stats> processors;
   // sse_hub, sse_session and the shards
