@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sluice/error.hpp"
@@ -124,6 +125,23 @@ struct aggregation_config {
   uint32_t in_flight_records = 65536; ///< Between consumer and aggregator.
 };
 
+/// `[store]`: what has to outlive the process and is not in Kafka.
+struct store_config {
+  std::string url; ///< sqlite:/path, postgresql://…, redis://…; empty = SQLite below `path`. Secret: has a password.
+  std::string path = "sluice-data"; ///< Folder; this node's files are in `<path>/<node>`.
+};
+
+/// `[idempotency]`: what has been answered, or processed, is not done twice.
+struct idempotency_config {
+  milliseconds ttl{86400000}; ///< How long an `Idempotency-Key` and its answer are remembered.
+};
+
+/// `[outbox]`: events that are taken while Kafka is away.
+struct outbox_config {
+  bool enabled = true;             ///< Ignored with the embedded broker, which is never away.
+  uint32_t max_bytes = 1073741824; ///< Of events waiting on disk; beyond it: 507.
+};
+
 /// `[demo]`: the generator.
 struct demo_config {
   bool enabled = false;
@@ -155,6 +173,9 @@ struct config {
   http_config http;
   auth_config auth;
   sse_config sse;
+  store_config store;
+  idempotency_config idempotency;
+  outbox_config outbox;
   demo_config demo;
   log_config log;
   supervision_config supervision;
@@ -164,6 +185,14 @@ struct config {
 
 /// The mode that `auth.mode` names; "auto": the one that the tokens and keys given ask for.
 auth_mode mode_of(const config& cfg);
+/// Whether events are taken while Kafka is away.
+bool has_outbox(const config& cfg);
+/// Where the store is, as a URL: `store.url`, or SQLite below `store.path`; in memory with the embedded broker.
+std::string store_url_of(const config& cfg);
+/// The password in a URL, as it stands there; empty where there is none.
+std::string password_in(std::string_view url);
+/// The folder of this node's files, below `store.path`.
+std::string node_folder_of(const config& cfg);
 /// The group a named aggregation reads with.
 std::string group_of(const config& cfg, const aggregation_config& aggregation);
 /// The compacted topic that remembers which events of still open keys are covered already; used with a key pointer.

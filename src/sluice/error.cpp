@@ -11,7 +11,7 @@ namespace sluice {
 
 namespace {
 
-constexpr std::array<std::pair<ec, const char*>, 13> names{{
+constexpr std::array<std::pair<ec, const char*>, 15> names{{
     {ec::no_error, "no_error"},
     {ec::malformed_record, "malformed_record"},
     {ec::queue_full, "queue_full"},
@@ -25,6 +25,8 @@ constexpr std::array<std::pair<ec, const char*>, 13> names{{
     {ec::invalid_config, "invalid_config"},
     {ec::processor_failed, "processor_failed"},
     {ec::unknown_client, "unknown_client"},
+    {ec::storage_full, "storage_full"},
+    {ec::store_unavailable, "store_unavailable"},
 }};
 
 } // namespace

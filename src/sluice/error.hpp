@@ -39,6 +39,10 @@ enum class ec : uint8_t {
   processor_failed,
   /// No client of that id is connected.
   unknown_client,
+  /// There is no room for it on disk: the disk is full, or a bound of the configuration is reached; the text names it.
+  storage_full,
+  /// The store (SQLite, PostgreSQL, Redis) is locked, gone or not to be reached; the text says which and the mend.
+  store_unavailable,
 };
 
 /// The code's name in words, for logs, metrics and dead letters, e.g. `malformed_record`.

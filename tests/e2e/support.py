@@ -20,6 +20,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "kafka"))
+sys.path.insert(0, str(ROOT / "tests" / "store"))
+from servers import PASSWORD, Postgres, Redis  # noqa: E402,F401
 from broker import SASL_PASSWORD, SASL_USER, Broker, Unavailable, end_with_parent, free_port  # noqa: E402,F401
 
 BINARY = pathlib.Path(os.environ.get("SLUICE_BINARY", ROOT / "build" / "release" / "sluice"))
