@@ -449,6 +449,7 @@ class Server(Client):
         self.config = json.loads(json.dumps(config))  # our own copy
         http_part = self.config.setdefault("http", {})
         super().__init__(http_part.setdefault("port", free_port()), token, tls=tls)
+        self.config.setdefault("store", {}).setdefault("path", f"data-{self.port}")
         self.folder, self.args, self.environment = folder, list(args), environment or {}
         self.process = None
         self.log_path = folder / f"sluice-{self.port}.log"

@@ -84,8 +84,8 @@ def test_a_broker_that_is_down_at_start_is_waited_for(own_kafka, sluice):
     config, source, sink = configured(kafka)
     config["kafka"]["deliveryTimeout"] = 2000
     server = sluice(config, ready=False)
+    eventually("taken", lambda: server.post("/events", event(1)).status == 202)
     with server.events() as stream:  # streams may open before Kafka is there
-        eventually("taken", lambda: server.post("/events", event(1)).status == 202)
         server.get("/readyz").problem(503)
         status = eventually("an error", lambda: (lambda got: got["kafka"].get("error") and got)(server.status()))
         assert status["kafka"]["connected"] is False

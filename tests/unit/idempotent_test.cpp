@@ -35,7 +35,7 @@ struct fixture {
       else
         answer(results);
     };
-    with.claim = [this](claim what, auto answer) {
+    with.claim = [this](const claim& what, auto answer) {
       if (broken) {
         answer(broken);
         return;
@@ -43,7 +43,7 @@ struct fixture {
       auto [it, fresh] = known.try_emplace(what.scope + "/" + what.id, standing{state::busy, what.fingerprint, ""});
       answer(fresh ? standing{} : it->second);
     };
-    with.settle = [this](settlement what, auto answer) {
+    with.settle = [this](const settlement& what, auto answer) {
       settled.push_back(what);
       auto key = what.scope + "/" + what.id;
       if (what.done) {
