@@ -187,17 +187,17 @@ struct server::impl {
 http::api server::impl::make_api() {
   http::api api;
   api.publish = [this](auto records, auto answer) { publish(std::move(records), std::move(answer)); };
-  api.claim = [this](claim what, auto answer) {
+  api.claim = [this](const claim& what, auto answer) {
     ask_store<standings_ptr>(
         [answer](const caf::expected<standings_ptr>& found) {
           answer(found ? caf::expected<standing>{(*found)->front()} : caf::expected<standing>{found.error()});
         },
-        claims_ptr{std::make_shared<std::vector<claim>>(1, std::move(what))});
+        claims_ptr{std::make_shared<std::vector<claim>>(1, what)});
   };
-  api.settle = [this](settlement what, auto answer) {
+  api.settle = [this](const settlement& what, auto answer) {
     ask_store<atom::done>(
         [answer](const caf::expected<atom::done>& outcome) { answer(outcome ? caf::error{} : outcome.error()); },
-        settlements_ptr{std::make_shared<std::vector<settlement>>(1, std::move(what))});
+        settlements_ptr{std::make_shared<std::vector<settlement>>(1, what)});
   };
   api.idempotency_ttl = cfg.idempotency.ttl;
   api.claim_lease = std::max(cfg.http.request_timeout, cfg.kafka.delivery_timeout) + milliseconds{5000};

@@ -118,11 +118,12 @@ private:
     for (const auto* one : fresh) {
       auto text = to_bytes(*one);
       topic = one->topic;
-      size = static_cast<long long>(text.size() + topic.size());
+      auto bytes = text.size() + topic.size();
+      size = static_cast<long long>(bytes);
       record.trim(0);
       record.write(0, text.data(), text.size());
       add.execute(true);
-      sizes.push_back(static_cast<uint64_t>(size));
+      sizes.push_back(bytes);
     }
     return sizes;
   }
