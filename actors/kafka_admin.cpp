@@ -27,6 +27,7 @@ void kafka_admin_state::look() {
       log(log_level::warn, name, "Kafka is not connected", {{"cause", seen->error}});
   }
   looked = true;
+  counters->kafka_away.set(seen->connected ? 0 : 1);
   if (seen->connected)
     std::erase_if(wanted, [&](const topic_spec& topic) {
       return std::any_of(seen->topics.begin(), seen->topics.end(), [&](const auto& t) { return t.name == topic.name; });
@@ -48,8 +49,9 @@ void kafka_admin_state::look() {
 }
 
 kafka_admin_actor::behavior_type kafka_admin(kafka_admin_state::self_pointer self, std::shared_ptr<cluster_admin> admin,
-                                             std::vector<topic_spec> wanted) {
+                                             std::vector<topic_spec> wanted, stats* counters) {
   auto& st = self->state;
+  st.counters = counters;
   st.admin = std::move(admin);
   st.wanted = std::move(wanted);
   log_crashes(self, st.name);

@@ -7,6 +7,7 @@
 #include <caf/stateful_actor.hpp>
 
 #include "sluice/interfaces.hpp"
+#include "sluice/stats.hpp"
 
 namespace sluice {
 
@@ -17,6 +18,7 @@ struct kafka_admin_state {
 
   self_pointer self;
   std::shared_ptr<cluster_admin> admin;
+  stats* counters = nullptr;
   std::vector<topic_spec> wanted; ///< Topics still to be created.
   cluster_view_ptr view = std::make_shared<cluster_view>();
   bool looked = false;
@@ -26,8 +28,8 @@ struct kafka_admin_state {
 };
 
 /// Asks the cluster every 2 s whether it is there, more often while it is not, and creates the `wanted` topics once it
-/// is. Every look blocks: spawn it detached.
+/// is. Every look blocks: spawn it detached. `counters` must outlive it.
 kafka_admin_actor::behavior_type kafka_admin(kafka_admin_state::self_pointer self, std::shared_ptr<cluster_admin> admin,
-                                             std::vector<topic_spec> wanted);
+                                             std::vector<topic_spec> wanted, stats* counters);
 
 } // namespace sluice

@@ -40,10 +40,12 @@ const std::vector<outgoing_record>& records_of(const kafka_producer_state::asker
 
 /// The library has copied them.
 void let_go_of_records(kafka_producer_state::asker& from) {
-  if (auto* outside = std::get_if<publication>(&from))
-    std::vector<outgoing_record>{}.swap(outside->records);
-  else
+  if (auto* outside = std::get_if<publication>(&from)) {
+    if (!outside->keeps_records())
+      std::vector<outgoing_record>{}.swap(outside->records);
+  } else {
     std::get<kafka_producer_state::request>(from).records.reset();
+  }
 }
 
 } // namespace

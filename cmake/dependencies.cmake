@@ -3,7 +3,7 @@ find_package(Threads REQUIRED)
 find_package(fmt REQUIRED) # before RESTinio, whose target refers to it
 find_package(restinio REQUIRED)
 find_package(nlohmann_json REQUIRED)
-find_package(OpenSSL 3 REQUIRED COMPONENTS SSL)
+find_package(OpenSSL 3 REQUIRED COMPONENTS SSL Crypto)
 find_package(ZLIB REQUIRED)
 find_package(CURL 7.85 REQUIRED)
 find_package(simdjson REQUIRED)

@@ -29,6 +29,8 @@ class SluiceConan(ConanFile):
         "librdkafka/*:ssl": True,  # also what SCRAM needs
         "librdkafka/*:zlib": True,
         "librdkafka/*:zstd": True,
+        "soci/*:with_sqlite3": True,
+        "soci/*:with_postgresql": True,
         "prometheus-cpp/*:with_pull": False,
         "prometheus-cpp/*:with_push": False,
         "prometheus-cpp/*:with_compression": False,
@@ -52,6 +54,10 @@ class SluiceConan(ConanFile):
         self.requires("openssl/[>=3 <4]")  # librdkafka's choice
         self.requires("simdjson/3.13.0")
         self.requires("prometheus-cpp/1.3.0")
+        self.requires("soci/4.0.3")
+        self.requires("sqlite3/[>=3.35 <4]")  # SOCI's, as is the next
+        self.requires("libpq/[>=14 <18]")
+        self.requires("hiredis/1.2.0")
         self.requires("zlib/[>=1.2.11 <2]")
         self.requires("libcurl/[>=8.6 <9]")
         self.requires("fmt/10.2.1", force=True)  # RESTinio and spdlog ask for different ones
@@ -102,8 +108,9 @@ class SluiceConan(ConanFile):
             "kafka": ["core", "librdkafka::rdkafka"],
             "http": ["core", "openssl::ssl", "restinio::restinio", "fmt::fmt", "nlohmann_json::nlohmann_json", "zlib::zlib"],
             "delivery": ["core", "libcurl::libcurl", "openssl::ssl", "nlohmann_json::nlohmann_json"],
+            "store": ["core", "soci::soci", "sqlite3::sqlite3", "libpq::libpq", "hiredis::hiredis", "openssl::crypto"],
             "settings": ["core", "spdlog::spdlog", "nlohmann_json::nlohmann_json"],
-            "sluice": ["core", "actors", "kafka", "http", "delivery", "prometheus-cpp::prometheus-cpp-core"],
+            "sluice": ["core", "actors", "kafka", "http", "delivery", "store", "prometheus-cpp::prometheus-cpp-core"],
             "program": ["sluice", "settings"],
         }
         for name, requires in rooms.items():

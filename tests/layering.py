@@ -20,7 +20,7 @@ LIBRARIES = {
     "nlohmann": EVERYWHERE | {"sluice"},
     "simdjson.h": {"actors"},
     "librdkafka": {"kafka"},
-    "restinio": {"http"}, "asio": {"http"}, "http_parser.h": {"http"}, "zlib.h": {"http"}, "openssl": {"http", "delivery"},
+    "restinio": {"http"}, "asio": {"http"}, "http_parser.h": {"http"}, "zlib.h": {"http"}, "openssl": {"http", "delivery", "store"},
     "soci": {"store"}, "hiredis": {"store"}, "sqlite3.h": {"store"}, "libpq-fe.h": {"store"},
     "curl": {"delivery"}, "poppler": {"delivery"},
     "spdlog": {"app"}, "prometheus": {"app"}, "CLI": {"app"}, "toml.hpp": {"app"}, "fmt": {"app"},

@@ -81,6 +81,23 @@ std::string render_metrics(const stats& c) {
             level);
     by_name("sluice_processor_parked_records", "Records of parked keys.", &processor_stats::parked_records, level);
   }
+  gauge("sluice_kafka_away", "1 while the Kafka cluster does not answer.", c.kafka_away);
+  gauge("sluice_outbox_records", "Records on disk that wait for Kafka.", c.outbox_records);
+  gauge("sluice_outbox_bytes", "Bytes of records on disk, those that Kafka refused included.", c.outbox_bytes);
+  gauge("sluice_outbox_refused", "Records on disk that Kafka refused; tried again at the next start.",
+        c.outbox_refused);
+  total("sluice_outbox_taken_total", "Records kept on disk because Kafka was away.", c.outbox_taken);
+  total("sluice_outbox_replayed_total", "Records of the outbox acknowledged by the broker.", c.outbox_replayed);
+  total("sluice_outbox_commits_total", "Transactions of the outbox, each on disk before anyone is answered.",
+        c.outbox_commits);
+  prometheus::MetricFamily claims{
+      "sluice_idempotency_claims_total", "Claims by what they found.", prometheus::MetricType::Counter, {}};
+  add_value(claims, "found", "granted", c.claims_granted);
+  add_value(claims, "found", "busy", c.claims_busy);
+  add_value(claims, "found", "done", c.claims_done);
+  all.push_back(std::move(claims));
+  gauge("sluice_idempotency_queued", "Requests that wait for the store.", c.claims_queued);
+  total("sluice_store_errors_total", "Transactions of store and outbox that failed.", c.store_errors);
   gauge("sluice_sse_clients", "Open event streams.", c.clients);
   total("sluice_sse_clients_total", "Event streams opened.", c.clients_total);
   total("sluice_sse_clients_slow_total", "Event streams ended because their queue was full.", c.clients_slow);

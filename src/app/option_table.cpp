@@ -140,6 +140,16 @@ std::vector<option> table() {
     {.key = "dlq.maxRedrives", .field = SLUICE_FIELD(dlq.max_redrives), .help = "How often a record may be sent back from dead-letter topics, at most; further redrives are refused.", .max = 1000},
     {.key = "dlq.redrivesTopic", .field = SLUICE_FIELD(dlq.redrives_topic), .help = "Compacted topic that remembers which dead letters were sent back; used for nothing else."},
 
+    {.key = "store.url", .field = SLUICE_FIELD(store.url),
+     .help = "Where what has to be remembered is kept: `sqlite:/path/of/file.db`, `postgresql://user:password@host/database` or `redis://user:password@host:port/number`. Empty: SQLite in store.path. Set it by environment or file.",
+     .env = {"DATABASE_URL"}, .secret = true},
+    {.key = "store.path", .field = SLUICE_FIELD(store.path), .help = "Folder for what is kept on disk, made where it is missing; each node has a folder of its name in it."},
+
+    {.key = "idempotency.ttl", .field = SLUICE_FIELD(idempotency.ttl), .help = "How long an `Idempotency-Key` and its answer are remembered.", .min = second, .max = 30 * 24 * hour},
+
+    {.key = "outbox.enabled", .field = SLUICE_FIELD(outbox.enabled), .help = "Take events while Kafka is away: they are on disk before the answer (202, `queued`), and go to Kafka when it is back. Off with the embedded broker."},
+    {.key = "outbox.maxBytes", .field = SLUICE_FIELD(outbox.max_bytes), .help = "Bytes of events waiting on disk, at most; beyond it publishers get 507.", .min = 1024, .max = 4294967295},
+
     {.key = "demo.enabled", .field = SLUICE_FIELD(demo.enabled), .help = "Publish random events, to see something.", .flag = "--demo"},
     {.key = "demo.interval", .field = SLUICE_FIELD(demo.interval), .help = "Time between two random events.", .min = 1, .max = hour},
 

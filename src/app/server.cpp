@@ -5,6 +5,7 @@
 #include <atomic>
 #include <deque>
 #include <future>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -23,6 +24,7 @@
 #include "sluice/live_format.hpp"
 #include "sluice/log.hpp"
 #include "sluice/topics.hpp"
+#include "store/store.hpp"
 
 #include "aggregator.hpp"
 #include "dead_letter.hpp"
@@ -30,12 +32,14 @@
 #include "dlq_workbench.hpp"
 #include "embedded.hpp"
 #include "generator.hpp"
+#include "idempotency.hpp"
 #include "kafka_admin.hpp"
 #include "kafka_consumer.hpp"
 #include "kafka_producer.hpp"
 #include "live_channels.hpp"
 #include "metrics.hpp"
 #include "notification.hpp"
+#include "outbox.hpp"
 #include "processor_supervisor.hpp"
 #include "processor_worker.hpp"
 #include "role.hpp"
@@ -53,6 +57,10 @@ using nlohmann::json;
 using system_config = actor_config<caf::id_block::sluice>;
 
 constexpr std::chrono::seconds state_timeout{1};
+/// The slowest store answers, or says that it cannot, within it.
+constexpr std::chrono::seconds store_timeout{8};
+/// Requests that wait for the store, at most.
+constexpr uint64_t max_store_requests = 10000;
 
 // librdkafka's levels are syslog's: 0-3 error, 4 warning, 5-6 notice and info, 7 debug.
 void log_kafka(int level, const std::string& component, const std::string& text) {
@@ -168,7 +176,10 @@ struct server::impl {
   template <class Answer, class... Message>
   void ask_workbench(std::function<void(caf::expected<Answer>)> answer, Message... message);
   void dlq_topics(std::function<void(caf::expected<dlq_overview_ptr>)> answer);
+  template <class Answer, class Message>
+  void ask_store(std::function<void(caf::expected<Answer>)> answer, Message message);
   void publish(std::vector<outgoing_record> records, std::function<void(caf::expected<std::vector<delivery>>)> answer);
+  void keep(publication what, std::vector<delivery> so_far);
   void hand_over();
   void status(std::function<void(json)> answer);
   void readiness(std::function<void(std::string)> answer);
@@ -183,6 +194,7 @@ struct server::impl {
   std::vector<processor_config> processor_configs() const;
   caf::expected<caf::actor> start_hub();
   caf::expected<caf::actor> start_workbench();
+  caf::expected<caf::actor> start_outbox();
   std::vector<drain_step> drain_steps();
 
   config cfg;
@@ -198,6 +210,13 @@ struct server::impl {
   std::shared_ptr<role<dlq_workbench_actor>> workbench = std::make_shared<role<dlq_workbench_actor>>();
   std::shared_ptr<role<sse_hub_actor>> hub = std::make_shared<role<sse_hub_actor>>();
   std::shared_ptr<role<kafka_admin_actor>> admin = std::make_shared<role<kafka_admin_actor>>();
+  std::shared_ptr<role<idempotency_actor>> claims = std::make_shared<role<idempotency_actor>>();
+  std::shared_ptr<role<outbox_actor>> waiting_events = std::make_shared<role<outbox_actor>>();
+  std::unique_ptr<outbox_log> outbox_file; ///< For the outbox's first start.
+  std::shared_ptr<outbox_gate> gate;       ///< Null without an outbox.
+  diversion divert = [this](publication what, std::vector<delivery> so_far) {
+    keep(std::move(what), std::move(so_far));
+  };
   std::vector<pipeline> pipelines;
   std::vector<processing> processors;
   std::shared_ptr<http::authenticator> access;
@@ -217,6 +236,20 @@ struct server::impl {
 http::api server::impl::make_api() {
   http::api api;
   api.publish = [this](auto records, auto answer) { publish(std::move(records), std::move(answer)); };
+  api.claim = [this](const claim& what, auto answer) {
+    ask_store<standings_ptr>(
+        [answer](const caf::expected<standings_ptr>& found) {
+          answer(found ? caf::expected<standing>{(*found)->front()} : caf::expected<standing>{found.error()});
+        },
+        claims_ptr{std::make_shared<std::vector<claim>>(1, what)});
+  };
+  api.settle = [this](const settlement& what, auto answer) {
+    ask_store<atom::done>(
+        [answer](const caf::expected<atom::done>& outcome) { answer(outcome ? caf::error{} : outcome.error()); },
+        settlements_ptr{std::make_shared<std::vector<settlement>>(1, what)});
+  };
+  api.idempotency_ttl = cfg.idempotency.ttl;
+  api.claim_lease = std::max(cfg.http.request_timeout, cfg.kafka.delivery_timeout) + milliseconds{5000};
   api.open_session = [this](live_request wish) { open_session(std::move(wish)); };
   api.is_revoked = [this](const std::string& client) { return revoked.holds(client); };
   api.change_channels = [this](auto client, auto names, bool add, auto answer) {
@@ -329,6 +362,30 @@ void server::impl::dlq_topics(std::function<void(caf::expected<dlq_overview_ptr>
   });
 }
 
+template <class Answer, class Message>
+void server::impl::ask_store(std::function<void(caf::expected<Answer>)> answer, Message message) {
+  if (!running) {
+    answer(make_failure(ec::shutting_down, "the server is starting; try again in a moment"));
+    return;
+  }
+  if (counters.claims_queued.get() >= max_store_requests) {
+    answer(make_failure(ec::queue_full, "too many requests wait for the store (store.url); try again in a moment"));
+    return;
+  }
+  system->spawn([this, answer = std::move(answer), message = std::move(message)](caf::event_based_actor* self) {
+    self->request(claims->get(), store_timeout, message)
+        .then([answer](const Answer& got) { answer(got); },
+              [this, answer](const caf::error& error) {
+                auto known = code_of(error) != ec::no_error;
+                if (!known)
+                  counters.store_errors.add();
+                answer(known ? error
+                             : make_failure(ec::store_unavailable,
+                                            "store.url: the store does not answer in time; see the server's log"));
+              });
+  });
+}
+
 void server::impl::publish(std::vector<outgoing_record> records,
                            std::function<void(caf::expected<std::vector<delivery>>)> answer) {
   if (draining || !running) {
@@ -336,9 +393,13 @@ void server::impl::publish(std::vector<outgoing_record> records,
                                                     : "the server is starting; try again in a moment"));
     return;
   }
+  if (gate && (counters.kafka_away.get() != 0 || gate->holds(records))) {
+    keep({std::move(records), std::move(answer)}, {});
+    return;
+  }
   {
     std::lock_guard guard{gathered_mutex};
-    gathered.emplace_back(std::move(records), std::move(answer));
+    gathered.emplace_back(std::move(records), std::move(answer), gate ? &divert : nullptr);
     if (gathered.size() > 1)
       return;
   }
@@ -352,6 +413,16 @@ void server::impl::hand_over() {
     all->swap(gathered);
   }
   caf::anon_send(producer->get(), publications{std::move(all)});
+}
+
+void server::impl::keep(publication what, std::vector<delivery> so_far) {
+  auto place = gate->enter(what.records);
+  auto job = std::make_shared<outbox_job>(std::move(what), std::move(so_far),
+                                          place ? std::move(*place) : outbox_gate::ticket{});
+  if (place)
+    caf::anon_send(waiting_events->get(), std::move(job));
+  else
+    job->answer(place.error());
 }
 
 json server::impl::status_body(const cluster_view& cluster, const std::map<std::string, json>& aggregations) const {
@@ -375,6 +446,12 @@ json server::impl::status_body(const cluster_view& cluster, const std::map<std::
             {"producer", {{"connected", cluster.connected}}},
             {"consumer", {{"connected", cluster.connected && !(pipelines.empty() && processors.empty())}}},
             {"aggregations", aggregations},
+            {"outbox",
+             {{"enabled", gate != nullptr},
+              {"records", counters.outbox_records.get()},
+              {"bytes", counters.outbox_bytes.get()},
+              {"maxBytes", cfg.outbox.max_bytes},
+              {"refused", counters.outbox_refused.get()}}},
             {"node", cfg.node}};
   if (!pipelines.empty())
     if (auto it = aggregations.find(pipelines.front().cfg.name); it != aggregations.end())
@@ -550,13 +627,45 @@ caf::expected<caf::actor> server::impl::start_workbench() {
   return caf::actor_cast<caf::actor>(fresh);
 }
 
+caf::expected<caf::actor> server::impl::start_outbox() {
+  auto file = std::exchange(outbox_file, nullptr);
+  if (!file) {
+    auto opened = store::open_outbox(node_folder_of(cfg));
+    if (!opened)
+      return opened.error();
+    file = std::move(*opened);
+  }
+  if (auto error = file->readmit())
+    return error;
+  auto contents = file->contents();
+  if (!contents)
+    return contents.error();
+  gate->reset(*contents);
+  // A sink that never gives up keeps the order: what waits in it is sent again, with the same sequence numbers.
+  auto patient = cfg.kafka;
+  patient.delivery_timeout = milliseconds{0};
+  patient.retry_retries = std::numeric_limits<int32_t>::max();
+  auto make_sink = [patient]() -> std::shared_ptr<record_sink> { return kafka::make_sink(patient, log_kafka); };
+  auto fresh = system->spawn<caf::detached>(outbox, std::shared_ptr<outbox_log>{std::move(file)}, *contents, make_sink,
+                                            gate, &counters);
+  waiting_events->set(fresh);
+  return caf::actor_cast<caf::actor>(fresh);
+}
+
 std::vector<child_spec> server::impl::children() {
   std::vector<child_spec> all;
+  all.push_back({"idempotency", [this]() -> caf::expected<caf::actor> {
+                   std::shared_ptr<idempotency_store> port = store::make_idempotency_store(store_url_of(cfg));
+                   auto fresh = system->spawn<caf::detached>(idempotency, std::move(port), &counters);
+                   claims->set(fresh);
+                   return caf::actor_cast<caf::actor>(fresh);
+                 }});
   all.push_back({"kafka_admin", [this]() -> caf::expected<caf::actor> {
                    auto wanted = cfg.kafka.create_topics && !broker ? wanted_topics(cfg, processor_configs())
                                                                     : std::vector<topic_spec>{};
                    std::shared_ptr<cluster_admin> port = kafka::make_admin(cfg.kafka, log_kafka);
-                   auto fresh = system->spawn<caf::detached>(kafka_admin, std::move(port), std::move(wanted));
+                   auto fresh =
+                       system->spawn<caf::detached>(kafka_admin, std::move(port), std::move(wanted), &counters);
                    admin->set(fresh);
                    return caf::actor_cast<caf::actor>(fresh);
                  }});
@@ -566,6 +675,8 @@ std::vector<child_spec> server::impl::children() {
                    producer->set(fresh);
                    return caf::actor_cast<caf::actor>(fresh);
                  }});
+  if (gate)
+    all.push_back({"outbox", [this] { return start_outbox(); }});
   all.push_back({"dead_letter", [this]() -> caf::expected<caf::actor> {
                    auto fresh = system->spawn(dead_letter, producer, &counters);
                    dead_letters->set(fresh);
@@ -615,6 +726,10 @@ std::vector<drain_step> server::impl::drain_steps() {
   steps.push_back({"kafka_producer", [this, ask](self_pointer self, const std::function<void()>& done) {
                      ask(self, producer->get(), done, atom::drain_v);
                    }});
+  if (gate) // after the producer, which may have had to give some to it
+    steps.push_back({"outbox", [this, ask](self_pointer self, const std::function<void()>& done) {
+                       ask(self, waiting_events->get(), done, atom::drain_v);
+                     }});
   steps.push_back({"sse_hub", [this, ask](self_pointer self, const std::function<void()>& done) {
                      auto spread =
                          static_cast<uint32_t>(std::min<int64_t>(cfg.supervision.grace_period.count() / 4, 2000));
@@ -678,6 +793,13 @@ caf::error server::start() {
   }
   if (me.cfg.http.port == 0) // transactional ids contain the node's name: two such nodes must not share one
     me.cfg.node += "-" + std::to_string(me.web->port());
+  if (has_outbox(me.cfg)) {
+    auto opened = store::open_outbox(node_folder_of(me.cfg));
+    if (!opened)
+      return opened.error();
+    me.outbox_file = std::move(*opened);
+    me.gate = std::make_shared<outbox_gate>(me.cfg.outbox.max_bytes);
+  }
   auto started = std::make_shared<std::promise<void>>();
   me.top = me.system->spawn(
       root, me.cfg.supervision, me.children(), [started] { started->set_value(); }, me.failed, &me.counters);
@@ -772,6 +894,9 @@ bool server::stop() {
   end(*me.workbench);
   end(*me.dead_letters);
   end(*me.producer);
+  if (me.gate)
+    end(*me.waiting_events);
+  end(*me.claims);
   end(*me.admin);
   if (me.generating)
     caf::anon_send_exit(std::exchange(me.generating, nullptr), caf::exit_reason::user_shutdown);

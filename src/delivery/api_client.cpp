@@ -1,10 +1,9 @@
 #include "delivery/api_client.hpp"
 
-#include <memory>
-#include <utility>
 #include <vector>
 
 #include "delivery/transfer.hpp"
+#include "delivery/webhook.hpp"
 #include "sluice/error.hpp"
 
 namespace sluice::outbound {
@@ -47,17 +46,7 @@ std::string advice(CURLcode code, const api_request& what, const std::string& tr
 } // namespace
 
 bool is_server_url(const std::string& text) {
-  std::unique_ptr<CURLU, decltype(&curl_url_cleanup)> url{curl_url(), curl_url_cleanup};
-  if (!url || curl_url_set(url.get(), CURLUPART_URL, text.c_str(), CURLU_DISALLOW_USER) != CURLUE_OK)
-    return false;
-  auto has = [&](CURLUPart part) {
-    char* value = nullptr;
-    auto found = curl_url_get(url.get(), part, &value, 0) == CURLUE_OK;
-    curl_free(value);
-    return found;
-  };
-  return (text.starts_with("http://") || text.starts_with("https://")) && !has(CURLUPART_QUERY) &&
-         !has(CURLUPART_FRAGMENT);
+  return read_web_url(text) && text.find_first_of("?# ") == std::string::npos;
 }
 
 caf::expected<api_answer> call_api(const api_request& what) {

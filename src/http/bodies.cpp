@@ -4,6 +4,7 @@
 
 #include "sluice/json_text.hpp"
 
+#include "crypto.hpp"
 #include "routes.hpp"
 
 namespace sluice::http {
@@ -164,6 +165,26 @@ json_body read_documents(const request& req) {
   for (size_t i = 0; i < document.size() && !body.wrong; ++i)
     take(body, document[i], {}, "/" + std::to_string(i));
   return body;
+}
+
+std::string make_event_id(const request& req, size_t index) {
+  if (req.event_seed.empty())
+    return make_uuid();
+  constexpr const char* hex = "0123456789abcdef";
+  auto digest = sha256(req.event_seed + std::to_string(index));
+  std::string out;
+  for (size_t i = 0; i < 16; ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10)
+      out += '-';
+    auto byte = static_cast<unsigned char>(digest[i]);
+    if (i == 6)
+      byte = static_cast<unsigned char>(0x80 | (byte & 0x0f)); // version
+    if (i == 8)
+      byte = static_cast<unsigned char>(0x80 | (byte & 0x3f)); // variant
+    out += hex[byte >> 4];
+    out += hex[byte & 15];
+  }
+  return out;
 }
 
 std::vector<record_header> tracing_headers(const request& req, const std::string& event_id) {

@@ -29,7 +29,7 @@ header_list cors_policy::headers_for(const request& req, const std::string& meth
                      "Authorization, Content-Type, Last-Event-ID, Idempotency-Key, traceparent");
     out.emplace_back("Access-Control-Max-Age", "600");
   } else {
-    out.emplace_back("Access-Control-Expose-Headers", "Allow, Retry-After, WWW-Authenticate");
+    out.emplace_back("Access-Control-Expose-Headers", "Allow, Idempotent-Replayed, Retry-After, WWW-Authenticate");
   }
   return out;
 }

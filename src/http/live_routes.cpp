@@ -86,7 +86,7 @@ void broadcast(const api& with, const request& req, const responder& respond) {
   std::optional<response> wrong;
   auto body = read_json(req, wrong);
   outgoing_record record;
-  auto id = make_uuid();
+  auto id = make_event_id(req);
   if (!wrong)
     wrong = make_broadcast(with, req.who, req.params.at("channel"), body, record, id);
   if (wrong) {
@@ -154,7 +154,7 @@ void add_live_routes(router& routes, const api& with) {
                  },
                  "admin"));
   routes.add("POST", "/kafka/sse/broadcast/:channel",
-             authorized(with, [with](const request& req, const responder& respond) { broadcast(with, req, respond); }));
+             publishing(with, [with](const request& req, const responder& respond) { broadcast(with, req, respond); }));
 }
 
 } // namespace sluice::http

@@ -21,8 +21,12 @@ json result_of(const delivery& one) {
   json result{{"topic", one.topic}};
   if (one.error == ec::no_error) {
     result["ok"] = true;
-    result["partition"] = one.partition;
-    result["offset"] = one.offset;
+    if (one.queued) {
+      result["queued"] = true;
+    } else {
+      result["partition"] = one.partition;
+      result["offset"] = one.offset;
+    }
   } else {
     result["ok"] = false;
     result["error"] = to_string(one.error);
@@ -145,7 +149,7 @@ void send(const api& with, const request& req, bool batch, const responder& resp
       respond(std::move(*wrong));
       return;
     }
-    ids.push_back(make_uuid());
+    ids.push_back(make_event_id(req, i));
     for (auto& header : tracing_headers(req, ids.back()))
       record.headers.push_back(std::move(header));
     records.push_back(std::move(record));
@@ -169,7 +173,8 @@ void publish_and_answer(const api& with, std::vector<outgoing_record> records, s
     }
     auto failed =
         std::count_if(outcome->begin(), outcome->end(), [](const auto& x) { return x.error != ec::no_error; });
-    if (failed == 0) {
+    auto queued = std::any_of(outcome->begin(), outcome->end(), [](const auto& x) { return x.queued; });
+    if (failed == 0 && !queued) {
       respond({all_well, "application/json", all_acknowledged(*outcome, event_ids, many), {}});
       return;
     }
@@ -179,6 +184,14 @@ void publish_and_answer(const api& with, std::vector<outgoing_record> records, s
       results.back()["eventId"] = event_ids[i];
     }
     auto written = static_cast<std::ptrdiff_t>(outcome->size()) - failed;
+    if (failed == 0) { // in the outbox, all of them or some
+      json body{{"ok", true}, {"accepted", written}, {"queued", true}, {"topic", outcome->front().topic}};
+      if (!many)
+        body["eventId"] = event_ids.front();
+      body["results"] = std::move(results);
+      respond(ok(202, body));
+      return;
+    }
     if (written == 0) { // one error for all
       const auto& first = outcome->front();
       auto answer = failure(first.error, first.reason);
@@ -201,6 +214,10 @@ response failure(ec code, const std::string& reason) {
   case ec::delivery_timeout:
   case ec::kafka_unreachable:
     return problem(503, "Kafka did not acknowledge in time (" + reason + "); try again", {}, {{"Retry-After", "5"}});
+  case ec::storage_full:
+    return problem(507, reason, {}, {{"Retry-After", "30"}});
+  case ec::store_unavailable:
+    return problem(503, reason, {}, {{"Retry-After", "5"}});
   case ec::shutting_down:
     return problem(503, reason, {}, {{"Retry-After", "2"}});
   case ec::unknown_topic:
@@ -253,7 +270,7 @@ void add_auth_routes(router& routes, const api& with) {
 }
 
 void add_event_routes(router& routes, const api& with) {
-  routes.add("POST", "/events", authorized(with, [with](const request& req, const responder& respond) {
+  routes.add("POST", "/events", publishing(with, [with](const request& req, const responder& respond) {
                if (!req.who.may_publish(with.events_topic)) {
                  respond(forbidden("publish to the topic", with.events_topic, "topic"));
                  return;
@@ -269,7 +286,7 @@ void add_event_routes(router& routes, const api& with) {
                  outgoing_record record;
                  record.topic = with.events_topic;
                  record.value = std::move(text);
-                 ids.push_back(make_uuid());
+                 ids.push_back(make_event_id(req, ids.size()));
                  record.headers = tracing_headers(req, ids.back());
                  records.push_back(std::move(record));
                }
@@ -278,10 +295,10 @@ void add_event_routes(router& routes, const api& with) {
 }
 
 void add_kafka_routes(router& routes, const api& with) {
-  routes.add("POST", "/kafka/send/:topic", authorized(with, [with](const request& req, const responder& respond) {
+  routes.add("POST", "/kafka/send/:topic", publishing(with, [with](const request& req, const responder& respond) {
                send(with, req, false, respond);
              }));
-  routes.add("POST", "/kafka/send/:topic/batch", authorized(with, [with](const request& req, const responder& respond) {
+  routes.add("POST", "/kafka/send/:topic/batch", publishing(with, [with](const request& req, const responder& respond) {
                send(with, req, true, respond);
              }));
   routes.add("GET", "/kafka/status", authorized(with, [with](const request&, const responder& respond) {

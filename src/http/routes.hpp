@@ -22,6 +22,12 @@ namespace sluice::http {
 struct api {
   /// Writes records; answers when all have an outcome, or with the error that kept them from being taken.
   std::function<void(std::vector<outgoing_record>, std::function<void(caf::expected<std::vector<delivery>>)>)> publish;
+  /// Claims a thing that is not to be done twice.
+  std::function<void(sluice::claim, std::function<void(caf::expected<standing>)>)> claim;
+  /// Says what became of it; answers once that is on disk.
+  std::function<void(settlement, std::function<void(caf::error)>)> settle;
+  milliseconds idempotency_ttl{86400000}; ///< How long an `Idempotency-Key` is remembered ...
+  milliseconds claim_lease{60000};        ///< ... and how long it is taken where its request comes to no end.
   /// Takes over a client's stream.
   std::function<void(live_request)> open_session;
   /// Whether this client was ended for good and shall stay away.
@@ -71,10 +77,16 @@ std::optional<response> admit(const api& with, request& req, const std::string& 
 /// `next` behind `admit`.
 handler authorized(const api& with, handler next, std::string role = {});
 
+/// `next` behind `admit`, for routes that publish: with the header `Idempotency-Key`, which each user has for itself, a
+/// request that was answered before gets that answer again (`Idempotent-Replayed: true`) and is not carried out;
+/// another request by the same key is refused with 422, one that is still under way with 409. Answers of 2xx are
+/// remembered, for `idempotency_ttl`; all others free the key.
+handler publishing(const api& with, handler next);
+
 /// A JSON answer.
 response ok(int status, const nlohmann::json& body);
-/// Publishes and answers: `all_well` when every record was acknowledged; 207 with each one's outcome when some were
-/// not; the error itself when there was only one or none got through.
+/// Publishes and answers: `all_well` when every record was acknowledged; 202 and `queued` when some are in the outbox;
+/// 207 with each one's outcome when some were not; the error itself when there was only one or none got through.
 void publish_and_answer(const api& with, std::vector<outgoing_record> records, std::vector<std::string> event_ids,
                         int all_well, bool many, responder respond);
 
@@ -95,6 +107,9 @@ bool too_deep(std::string_view text);
 /// Reads a body that is one JSON document of any kind. `wrong` is set on failure.
 nlohmann::json read_json(const request& req, std::optional<response>& wrong);
 
+/// The id of event number `index` of this request: random, or, with an `Idempotency-Key`, the same whenever the request
+/// is repeated (a version 8 UUID).
+std::string make_event_id(const request& req, size_t index = 0);
 /// A header for each record made from `req`: its event id, and the request's `traceparent` where it is a valid one.
 std::vector<record_header> tracing_headers(const request& req, const std::string& event_id);
 

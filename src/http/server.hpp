@@ -28,8 +28,9 @@ struct request {
   std::map<std::string, std::string> query;  ///< Decoded; the last of duplicates wins.
   std::map<std::string, std::string> headers;
   std::string body;
-  std::string remote;                                                ///< Peer address, without the port.
-  identity who;                                                      ///< Set once the credentials were looked at.
+  std::string remote;     ///< Peer address, without the port.
+  identity who;           ///< Set once the credentials were looked at.
+  std::string event_seed; ///< What event ids are made of, so that a repeated request has the same; empty = random ones.
   std::string_view header(const std::string& lower_case_name) const; ///< "" where absent.
 };
 

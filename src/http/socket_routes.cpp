@@ -94,21 +94,23 @@ private:
       return;
     }
     record.headers.push_back({"sluice-event-id", id});
-    with_->publish({std::move(record)},
-                   [self = shared_from_this(), ref, id](const caf::expected<std::vector<delivery>>& outcome) {
-                     --self->pending_;
-                     if (!outcome)
-                       self->refuse(ref, text_of(outcome.error()));
-                     else if (const auto& one = outcome->front(); one.error != ec::no_error)
-                       self->refuse(ref, one.reason);
-                     else
-                       self->say({{"type", "ack"},
-                                  {"ref", ref},
-                                  {"eventId", id},
-                                  {"topic", one.topic},
-                                  {"partition", one.partition},
-                                  {"offset", one.offset}});
-                   });
+    with_->publish(
+        {std::move(record)}, [self = shared_from_this(), ref, id](const caf::expected<std::vector<delivery>>& outcome) {
+          --self->pending_;
+          if (!outcome)
+            self->refuse(ref, text_of(outcome.error()));
+          else if (const auto& one = outcome->front(); one.error != ec::no_error)
+            self->refuse(ref, one.reason);
+          else if (one.queued)
+            self->say({{"type", "ack"}, {"ref", ref}, {"eventId", id}, {"topic", one.topic}, {"queued", true}});
+          else
+            self->say({{"type", "ack"},
+                       {"ref", ref},
+                       {"eventId", id},
+                       {"topic", one.topic},
+                       {"partition", one.partition},
+                       {"offset", one.offset}});
+        });
   }
 
   const std::shared_ptr<const api> with_; ///< One for all clients: it is large.

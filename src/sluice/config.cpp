@@ -28,6 +28,32 @@ bool sends_notifications(const config& cfg) {
   return x.enabled || !x.telegram_token.empty() || !x.smtp_host.empty();
 }
 
+bool has_outbox(const config& cfg) {
+  return cfg.outbox.enabled && !cfg.embedded_broker;
+}
+
+std::string store_url_of(const config& cfg) {
+  if (!cfg.store.url.empty())
+    return cfg.store.url;
+  return cfg.embedded_broker ? "sqlite::memory:" : "sqlite:" + node_folder_of(cfg) + "/store.db";
+}
+
+std::string password_in(std::string_view url) {
+  auto begin = url.find("://");
+  if (begin == std::string_view::npos)
+    return {};
+  auto authority = url.substr(begin + 3);
+  authority = authority.substr(0, authority.find_first_of("/?#"));
+  auto at = authority.rfind('@');
+  auto colon = authority.find(':');
+  return at == std::string_view::npos || colon > at ? std::string{}
+                                                    : std::string{authority.substr(colon + 1, at - colon - 1)};
+}
+
+std::string node_folder_of(const config& cfg) {
+  return cfg.store.path + "/" + (cfg.node.empty() ? "node" : cfg.node);
+}
+
 std::string group_of(const config& cfg, const aggregation_config& aggregation) {
   return cfg.kafka.group_id + "-" + aggregation.name;
 }
@@ -175,6 +201,7 @@ public:
     check_http();
     check_sse();
     check_dlq();
+    check_store();
     check_auth();
     if (cfg_.supervision.backoff_initial > cfg_.supervision.backoff_max)
       add("supervision.backoffInitial", "is longer than supervision.backoffMax");
@@ -204,8 +231,10 @@ private:
   }
 
   void check_process() {
-    if (!cfg_.node.empty() && (!is_plain_name(cfg_.node) || cfg_.node.size() > max_node_name))
-      add("node", quoted(cfg_.node) + " is not a node name: 1 to 128 letters, digits, '.', '_' and '-'");
+    if (!cfg_.node.empty() &&
+        (!is_plain_name(cfg_.node) || cfg_.node.size() > max_node_name || cfg_.node == "." || cfg_.node == ".."))
+      add("node",
+          quoted(cfg_.node) + " is not a node name: 1 to 128 letters, digits, '.', '_' and '-', but not . or ..");
     // Taken as it is, the mask of a printed configuration would be a password that everybody knows.
     if (cfg_.token == mask)
       add("token", "is the mask that `sluice config` prints for a secret; set the secret itself, or leave it out");
@@ -321,6 +350,23 @@ private:
              (!x.key_pointer.empty() && covered_topic_of(x) == marks);
     if (used)
       add("dlq.redrivesTopic", quoted(marks) + " is used for something else too; name a topic for redrives only");
+  }
+
+  void check_store() {
+    const auto& url = cfg_.store.url;
+    if (url == mask)
+      add("store.url", "is the mask that `sluice config` prints for a secret; set the URL itself, or leave it out");
+    else if (!url.empty() && !url.starts_with("sqlite:") && !url.starts_with("postgresql://") &&
+             !url.starts_with("postgres://") && !url.starts_with("redis://"))
+      add("store.url", "is none of sqlite:/path, postgresql://… and redis://… (also read from DATABASE_URL); leave it "
+                       "empty for SQLite in store.path");
+    else if (url == "sqlite:")
+      add("store.url", "names no file; write sqlite:/path/of/file.db");
+    if (cfg_.store.path.empty())
+      add("store.path", "is empty; name a folder this user may write to");
+    for (const auto* text : {&cfg_.store.path, &url})
+      if (text->find_first_of(std::string_view{"\"\r\n\0", 4}) != std::string::npos)
+        add(text == &url ? "store.url" : "store.path", "holds a quote, a line end or a NUL; use another name");
   }
 
   void check_aggregation(const std::string& at, const aggregation_config& x) {
@@ -576,6 +622,8 @@ std::vector<std::string> secrets_of(const config& cfg) {
   add(cfg.notification.telegram_token);
   add(cfg.notification.smtp_password);
   add(cfg.notification.webhook_secret);
+  add(cfg.store.url.starts_with("sqlite:") ? std::string{} : cfg.store.url);
+  add(password_in(cfg.store.url));
   for (const auto& [name, value] : cfg.kafka.properties)
     if (is_secret_property(name))
       add(value);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sluice/error.hpp"
@@ -187,6 +188,23 @@ struct dlq_config {
   std::string redrives_topic = "sluice-redrives";
 };
 
+/// `[store]`: what has to outlive the process and is not in Kafka.
+struct store_config {
+  std::string url; ///< sqlite:/path, postgresql://…, redis://…; empty = SQLite below `path`. Secret: has a password.
+  std::string path = "sluice-data"; ///< Folder; this node's files are in `<path>/<node>`.
+};
+
+/// `[idempotency]`: what has been answered, or processed, is not done twice.
+struct idempotency_config {
+  milliseconds ttl{86400000}; ///< How long an `Idempotency-Key` and its answer are remembered.
+};
+
+/// `[outbox]`: events that are taken while Kafka is away.
+struct outbox_config {
+  bool enabled = true;             ///< Ignored with the embedded broker, which is never away.
+  uint32_t max_bytes = 1073741824; ///< Of events waiting on disk; beyond it: 507.
+};
+
 /// `[demo]`: the generator.
 struct demo_config {
   bool enabled = false;
@@ -220,6 +238,9 @@ struct config {
   auth_config auth;
   sse_config sse;
   dlq_config dlq;
+  store_config store;
+  idempotency_config idempotency;
+  outbox_config outbox;
   demo_config demo;
   log_config log;
   supervision_config supervision;
@@ -234,6 +255,14 @@ struct config {
 auth_mode mode_of(const config& cfg);
 /// Whether the notification processor runs here.
 bool sends_notifications(const config& cfg);
+/// Whether events are taken while Kafka is away.
+bool has_outbox(const config& cfg);
+/// Where the store is, as a URL: `store.url`, or SQLite below `store.path`; in memory with the embedded broker.
+std::string store_url_of(const config& cfg);
+/// The password in a URL, as it stands there; empty where there is none.
+std::string password_in(std::string_view url);
+/// The folder of this node's files, below `store.path`.
+std::string node_folder_of(const config& cfg);
 /// The group a named aggregation reads with.
 std::string group_of(const config& cfg, const aggregation_config& aggregation);
 /// The compacted topic that remembers which events of still open keys are covered already; used with a key pointer.

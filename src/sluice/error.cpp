@@ -11,7 +11,7 @@ namespace sluice {
 
 namespace {
 
-constexpr std::array<std::pair<ec, const char*>, 19> names{{
+constexpr std::array<std::pair<ec, const char*>, 21> names{{
     {ec::no_error, "no_error"},
     {ec::malformed_record, "malformed_record"},
     {ec::queue_full, "queue_full"},
@@ -31,6 +31,8 @@ constexpr std::array<std::pair<ec, const char*>, 19> names{{
     {ec::target_unavailable, "target_unavailable"},
     {ec::rate_limited, "rate_limited"},
     {ec::busy, "busy"},
+    {ec::storage_full, "storage_full"},
+    {ec::store_unavailable, "store_unavailable"},
 }};
 
 } // namespace

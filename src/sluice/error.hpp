@@ -53,6 +53,10 @@ enum class ec : uint8_t {
   rate_limited,
   /// Somebody else is doing the same at the moment.
   busy,
+  /// There is no room for it on disk: the disk is full, or a bound of the configuration is reached; the text names it.
+  storage_full,
+  /// The store (SQLite, PostgreSQL, Redis) is locked, gone or not to be reached; the text says which and the mend.
+  store_unavailable,
 };
 
 /// Whether trying the same again may help: false for what is wrong with the record itself (`malformed_record`,

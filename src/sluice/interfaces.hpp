@@ -93,6 +93,15 @@ struct live_client {
 using live_clients = std::shared_ptr<const std::vector<live_client>>;
 using channel_names = std::vector<std::string>;
 
+/// For the store, moved as one message; the answer has one standing a claim, in the same order.
+using claims_ptr = std::shared_ptr<const std::vector<claim>>;
+using standings_ptr = std::shared_ptr<const std::vector<standing>>;
+using settlements_ptr = std::shared_ptr<const std::vector<settlement>>;
+
+class outbox_job;
+/// How what is for the outbox travels: for one receiver, which takes it out. Local only.
+using outbox_job_ptr = std::shared_ptr<outbox_job>;
+
 } // namespace sluice
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::live_request_ptr)
@@ -112,6 +121,11 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::dlq_page_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::dlq_overview_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::redrive_order_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::redrive_report_ptr)
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::claims_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::standings_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::settlements_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::outbox_job_ptr)
 
 CAF_BEGIN_TYPE_ID_BLOCK(sluice, caf::first_custom_type_id)
 
@@ -141,6 +155,10 @@ CAF_ADD_TYPE_ID(sluice, (sluice::dlq_page_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::dlq_overview_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::redrive_order_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::redrive_report_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::claims_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::standings_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::settlements_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::outbox_job_ptr))
 
 CAF_ADD_ATOM(sluice, sluice::atom, wake, "wake")
 CAF_ADD_ATOM(sluice, sluice::atom, tick, "tick")
@@ -256,6 +274,30 @@ using dlq_workbench_actor = caf::typed_actor<
 using dlq_job_actor = dlq_workbench_actor::extend<
     // INTERNAL: time for the next letters.
     caf::reacts_to<atom::tick>>;
+
+/// The IDEMPOTENCY STORE: knows what has been done, by scope and id, and who is at it. Whoever must not do a thing
+/// twice claims it first, does it where the claim is granted, and settles it: done, or released for another attempt.
+/// What many ask for while the database works goes into its next transaction together.
+using idempotency_actor = caf::typed_actor<
+    // An error (`store_unavailable`, `storage_full`, `queue_full`): nothing is claimed; try again later.
+    caf::replies_to<claims_ptr>::with<standings_ptr>,
+    // Answers once that is on disk. After an error the claims still hold, until their leases end.
+    caf::replies_to<settlements_ptr>::with<atom::done>,
+    // INTERNAL: what has been gathered goes to the database.
+    caf::reacts_to<atom::commit>,
+    // INTERNAL: time to forget what is over.
+    caf::reacts_to<atom::tick>>;
+
+/// The OUTBOX: keeps events on disk while Kafka is away, and brings them to it in order.
+using outbox_actor = caf::typed_actor<caf::reacts_to<outbox_job_ptr>,
+                                      // Answers all that has been taken, notes what Kafka has, and stops.
+                                      caf::replies_to<atom::drain>::with<atom::done>,
+                                      // INTERNAL: what has been gathered goes to disk.
+                                      caf::reacts_to<atom::commit>,
+                                      // INTERNAL: the library has outcomes.
+                                      caf::reacts_to<atom::wake>,
+                                      // INTERNAL: time to try again what failed.
+                                      caf::reacts_to<atom::tick>>;
 
 /// The SSE HUB: encodes what the topics bring, once for all clients of a channel, and knows all sessions.
 using sse_hub_actor = record_handler_actor::extend<

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <variant>
@@ -11,6 +12,8 @@
 #include "sluice/record.hpp"
 
 namespace sluice {
+
+using std::chrono::milliseconds;
 
 // -- Kafka in ---------------------------------------------------------------------------------------------------------
 
@@ -168,6 +171,85 @@ public:
   /// `rate_limited`: from when on. No error shows a secret. Looks at `cancelled` about once a second, and then gives
   /// up.
   virtual caf::error tell(const std::string& to, const notification& what, const std::function<bool()>& cancelled) = 0;
+};
+
+// -- the store --------------------------------------------------------------------------------------------------------
+
+/// Someone's wish to do a thing that must not be done twice, such as to process the event `id` for the group `scope`.
+struct claim {
+  std::string scope; ///< Who does it: a consumer group, or an HTTP user. Any bytes.
+  std::string id;    ///< What is done: an event id, or an `Idempotency-Key`. Any bytes.
+  /// Who claims. The same owner may claim again, all others have to wait for `lease`. Whoever processes a record is
+  /// best called "<topic>/<partition>/<offset>": who gets the partition after a crash or a rebalance then has the claim
+  /// at once, and the same event at another offset has not.
+  std::string owner;
+  std::string fingerprint{}; ///< What was asked for, to tell another request of the same id.
+  milliseconds lease{60000}; ///< How long the claim holds where its owner dies; longer than the work takes.
+};
+
+/// What became of a claim.
+struct standing {
+  enum class state : uint8_t {
+    granted, ///< Do it, then settle: done or released.
+    busy,    ///< Someone else is at it; claim again later.
+    done,    ///< It has been done: `answer`.
+  };
+  state what = state::granted;
+  std::string fingerprint; ///< Of who is at it, or has done it.
+  std::string answer;      ///< What was settled; `done` only.
+};
+
+/// The end of a granted claim: done, and remembered for `ttl`, or released, and free for the next who claims. Without
+/// effect where the owner has lost the claim, because its lease was over.
+struct settlement {
+  std::string scope, id, owner; ///< As claimed.
+  bool done = true;             ///< false: released.
+  std::string answer{};         ///< For who claims it later; UTF-8 text. May be empty.
+  milliseconds ttl{86400000};
+};
+
+/// Remembers what has been done. Calls block: only for one thread at a time that may. Each is one transaction, on disk
+/// (as far as the database promises that) before it returns. An error (`store_unavailable`, `storage_full`) names what
+/// is wrong and the mend, without secrets; nothing of the call holds then, and the next call tries anew.
+class idempotency_store {
+public:
+  virtual ~idempotency_store() = default;
+  /// One standing a claim, in the same order. Of the same id twice in one call, the first owner's counts.
+  virtual caf::expected<std::vector<standing>> begin(const std::vector<claim>& claims) = 0;
+  virtual caf::error settle(const std::vector<settlement>& all) = 0;
+  /// Forgets what is over, `most` entries of it; returns how many there were. 0 where the database does that by itself.
+  virtual caf::expected<std::size_t> sweep(std::size_t most) = 0;
+};
+
+/// Records on disk that wait for Kafka. One process at a time has it open. Calls block on the disk; errors as above.
+class outbox_log {
+public:
+  struct entry {
+    int64_t id = 0; ///< Ascending in the order of `commit`.
+    outgoing_record record;
+    uint64_t bytes = 0; ///< As counted by `usage`.
+  };
+  struct refusal {
+    int64_t id = 0;
+    std::string reason;
+  };
+  /// What one topic has.
+  struct usage {
+    uint64_t records = 0;
+    uint64_t bytes = 0;
+  };
+  virtual ~outbox_log() = default;
+  /// Adds `fresh`, removes what Kafka has, sets aside what it refuses; all or nothing, on disk before it returns.
+  /// Returns the bytes of each of `fresh`, as `usage` counts them.
+  virtual caf::expected<std::vector<uint64_t>> commit(const std::vector<const outgoing_record*>& fresh,
+                                                      const std::vector<int64_t>& written,
+                                                      const std::vector<refusal>& refused) = 0;
+  /// The next records after `after` that are not set aside: `records` of them, or about `bytes`, at most.
+  virtual caf::expected<std::vector<entry>> read(int64_t after, std::size_t records, std::size_t bytes) = 0;
+  /// By topic, of what is not set aside; and, under the name "", of what is.
+  virtual caf::expected<std::map<std::string, usage>> contents() = 0;
+  /// Lets what was set aside be tried again, in its old place.
+  virtual caf::error readmit() = 0;
 };
 
 // -- live delivery ----------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ struct delivery {
   int64_t offset = -1;
   ec error = ec::no_error; ///< `no_error` = acknowledged by all in-sync replicas.
   std::string reason;      ///< For people; empty on success.
+  bool queued = false;     ///< In the outbox: it will be written once Kafka is back. No partition and offset then.
 };
 
 /// A partition and an offset in it. What the offset means (next to read, last read) is said where it is used.

@@ -59,6 +59,21 @@ struct stats {
   counter dead_letters_redriven;
   // processor_supervisor: by name; no name comes or goes while actors run.
   std::map<std::string, processor_stats> processors;
+  // kafka_admin
+  counter kafka_away; ///< Gauge: 1 while the cluster does not answer.
+  // outbox
+  counter outbox_records;  ///< Gauge: on disk, waiting for Kafka; those set aside are not among them.
+  counter outbox_bytes;    ///< Gauge: on disk, those set aside included.
+  counter outbox_refused;  ///< Gauge: set aside, because Kafka refuses them.
+  counter outbox_taken;    ///< Records.
+  counter outbox_replayed; ///< Records acknowledged by the broker.
+  counter outbox_commits;  ///< Transactions on disk.
+  // idempotency
+  counter claims_granted;
+  counter claims_busy;
+  counter claims_done;   ///< Not done again.
+  counter claims_queued; ///< Gauge: requests that wait for the database.
+  counter store_errors;
   // sse_hub, sse_session and the shards
   counter clients; ///< Gauge: open SSE streams.
   counter clients_total;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures sluice beside its peers in one run and prints the medians as Markdown tables.
 
-    run.py [--only aggregate|sse|crowd|start|publish|processors] [--events N] [--repeats R] [--out FILE] [--quick]
+    run.py [--only aggregate|sse|crowd|start|publish|processors|outbox] [--events N] [--repeats R] [--out FILE] [--quick]
 
   aggregate  Kafka -> summaries, exactly once, beside a plain librdkafka + simdjson loop and a KafkaJS program;
              after each run the committed summaries must cover every event once
@@ -12,6 +12,8 @@
   publish    acknowledged POST /events at 64 connections, beside GET /livez
   processors one that does nothing, on a topic of Kafka; what supervision alone costs; processors that wait, whose keys
              share one partition
+  outbox     POST /events at 64 connections while Kafka is away, on disk before each answer; then the way to Kafka, after
+             which every event must be there
 
 It expects the release build with -DSLUICE_BENCH=ON; ./dev bench makes it. All it starts ends with it, listens on
 loopback only, on free ports, and keeps its data in a temporary folder. Exit code 1: a result was wrong, not slow.
@@ -38,8 +40,8 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
 from compare import compare, file_limit, load, markdown, measure, medians, rows  # noqa: E402
-from support import (BINARY, ROOT, Broker, Server, Unavailable, clean_environment, end_with_parent, free_port,  # noqa: E402
-                     run_cli, toml, unique)
+from support import (BINARY, ROOT, Broker, Server, Unavailable, clean_environment, consume, end_with_parent,  # noqa: E402
+                     eventually, free_port, run_cli, toml, unique)
 from broker import default_version  # noqa: E402
 
 # What Kafka's own start script gives it; the broker of the tests is set up for a quick start instead.
@@ -709,6 +711,52 @@ def show_processors(results):
             ("processors, 10,000 of 0 to 5 ms, 100 workers, s", "<=", 2.06, vary[1], ".2f")]
 
 
+# -- outbox ------------------------------------------------------------------------------------------------------------
+
+def bench_outbox(folder, given):
+    seconds = 0.5 if given.quick else 5
+    runs = []
+    for _ in range(given.repeats):
+        with contextlib.ExitStack() as stack:
+            broker = Broker(partitions=1, java_options=JAVA_OPTIONS)  # not started yet
+            stack.callback(broker.close)
+            server = gateway(folder, broker.bootstrap, http={"port": free_port()}, store={"path": unique("data")})
+            stack.callback(server.stop)
+            server.start(ready=False)
+            eventually("Kafka is away", lambda: server.metric("sluice_kafka_away") == 1)
+            got = load(TOOLS, ["-n", 0, "--pad", 150, "--pub-conns", 64, "--duration", seconds, "--settle", 0.2, "--pid",
+                               server.pid, "--pub-url", f"http://127.0.0.1:{server.port}/events"])
+            if got["pub"]["errors"]:
+                raise Wrong(f"{got['pub']['errors']} requests failed: {got['pub']['sample']}")
+            taken, commits = server.metric("sluice_outbox_taken_total"), server.metric("sluice_outbox_commits_total")
+            run = {"taken_per_s": got["pub"]["per_s"], "p50_ms": got["pub"]["rtt_p50_us"] / 1e3,
+                   "p99_ms": got["pub"]["rtt_p99_us"] / 1e3, "per_commit": taken / commits,
+                   "cpu_us": got["server"]["cpu_s"] / max(got["pub"]["ok"], 1) * 1e6}
+            broker.start()
+            eventually("the first is in Kafka", lambda: server.metric("sluice_outbox_replayed_total") > 0, 60, 0.001)
+            begin, before = time.monotonic(), server.metric("sluice_outbox_replayed_total")
+            eventually("all are in Kafka", lambda: server.metric("sluice_outbox_records") == 0, 300, 0.01)
+            run["replayed_per_s"] = (taken - before) / max(time.monotonic() - begin, 1e-3)
+            there = len(consume(broker.bootstrap, "events-topic"))
+            if there != taken:
+                raise Wrong(f"{there} events are in Kafka, {taken:.0f} were taken")
+            runs.append(run)
+            say(f"outbox: {run['taken_per_s']:,.0f} events/s taken, {run['per_commit']:.0f} in a transaction, "
+                f"{run['replayed_per_s']:,.0f}/s to Kafka")
+    return runs
+
+
+def show_outbox(runs):
+    table = [["figure", "value"],
+             ["events/s taken, each on disk before its answer", shown(median(runs, "taken_per_s"))],
+             ["events in a transaction", shown(median(runs, "per_commit"), ".1f")],
+             ["p50, p99 of a request, ms", f"{median(runs, 'p50_ms'):.1f}, {median(runs, 'p99_ms'):.1f}"],
+             ["CPU us an event", shown(median(runs, "cpu_us"), ".1f")],
+             ["events/s to Kafka afterwards", shown(median(runs, "replayed_per_s"))]]
+    print("\n## Kafka away, 64 connections\n\n" + markdown(table))
+    return [("outbox, events/s taken", ">=", 5000, median(runs, "taken_per_s"), ",.0f")]
+
+
 # -- all of it ---------------------------------------------------------------------------------------------------------
 
 def machine():
@@ -734,7 +782,7 @@ def too_long(*_):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("aggregate", "sse", "crowd", "start", "publish", "processors")
+    parts = ("aggregate", "sse", "crowd", "start", "publish", "processors", "outbox")
     parser.add_argument("--only", choices=parts, action="append", help="may be given several times")
     parser.add_argument("--events", type=int, default=3000000, help="in each topic (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="default %(default)s")
@@ -774,6 +822,9 @@ def main():
         if "publish" in only:
             results["publish"] = bench_publish(broker, folder, given)
             goals += show_publish(results["publish"])
+        if "outbox" in only:
+            results["outbox"] = bench_outbox(folder, given)
+            goals += show_outbox(results["outbox"])
         if "aggregate" in only:
             results["aggregate"] = bench_aggregate(broker, folder, given)
             goals += show_aggregate(results["aggregate"])

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from support import BINARY, IS_CI, Broker, Server, Unavailable
+from support import BINARY, IS_CI, Broker, Postgres, Redis, Server, Unavailable
 
 TEST_SECONDS = 120
 
@@ -100,6 +100,27 @@ def own_kafka():
         not_here(reason)
     yield broker
     broker.close()
+
+
+@pytest.fixture
+def postgres():
+    """A real PostgreSQL for this test alone."""
+    yield from database(Postgres)
+
+
+@pytest.fixture
+def redis():
+    """A real Redis for this test alone."""
+    yield from database(Redis)
+
+
+def database(kind):
+    try:
+        server = kind()
+    except Unavailable as reason:
+        not_here(reason)
+    with server:
+        yield server
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "kafka"))
+sys.path.insert(0, str(ROOT / "tests" / "store"))
+from servers import PASSWORD, Postgres, Redis  # noqa: E402,F401
 from broker import SASL_PASSWORD, SASL_USER, Broker, Unavailable, end_with_parent, free_port  # noqa: E402,F401
 
 BINARY = pathlib.Path(os.environ.get("SLUICE_BINARY", ROOT / "build" / "release" / "sluice"))
@@ -448,6 +450,7 @@ class Server(Client):
         self.config = json.loads(json.dumps(config))  # our own copy
         http_part = self.config.setdefault("http", {})
         super().__init__(http_part.setdefault("port", free_port()), token, tls=tls)
+        self.config.setdefault("store", {}).setdefault("path", f"data-{self.port}")
         self.folder, self.args, self.environment = folder, list(args), environment or {}
         self.process = None
         self.log_path = folder / f"sluice-{self.port}.log"

@@ -2,6 +2,7 @@
 
 #include "sluice/config.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -553,6 +554,42 @@ CAF_TEST(SASL needs user and password unless properties bring another mechanism)
   CAF_CHECK_EQUAL(result.errors.size(), 2u);
   auto other = load({{"KAFKA_SECURITY_PROTOCOL", "SASL_SSL"}}, {"--kafka.properties", "sasl.mechanism=OAUTHBEARER"});
   CAF_CHECK_EQUAL(join(other.errors), "");
+}
+
+CAF_TEST(the store is named by a URL of a kind that is known) {
+  for (const auto* url :
+       {"sqlite:/var/lib/x.db", "sqlite::memory:", "postgresql://u:p@h/d", "postgres://h/d", "redis://h:1/2"})
+    CAF_CHECK_EQUAL(join(load({{"DATABASE_URL", url}}).errors), "");
+  for (const auto* url : {"mysql://h/d", "x.db", "sqlite:", "sqlite:a\"b"})
+    CAF_CHECK(contains(join(load({{"DATABASE_URL", url}}).errors), "environment DATABASE_URL: "));
+  CAF_CHECK(contains(error_of("store.path = \"\"\n"), "store.path"));
+  CAF_CHECK(contains(error_of("node = \"..\"\n"), "node"));
+  CAF_CHECK(contains(error_of("outbox.maxBytes = 1\n"), "outbox.maxBytes"));
+}
+
+CAF_TEST(each node has a place of its own on disk and the embedded broker none) {
+  config cfg;
+  cfg.node = "n";
+  cfg.store.path = "data";
+  CAF_CHECK_EQUAL(node_folder_of(cfg), "data/n");
+  CAF_CHECK_EQUAL(store_url_of(cfg), "sqlite:data/n/store.db");
+  CAF_CHECK(has_outbox(cfg));
+  cfg.embedded_broker = true;
+  CAF_CHECK_EQUAL(store_url_of(cfg), "sqlite::memory:");
+  CAF_CHECK(!has_outbox(cfg));
+  cfg.store.url = "redis://h";
+  CAF_CHECK_EQUAL(store_url_of(cfg), "redis://h");
+}
+
+CAF_TEST(the password of a URL is a secret) {
+  CAF_CHECK_EQUAL(password_in("postgresql://me:p%20w@h:1/d?x=1"), "p%20w");
+  CAF_CHECK_EQUAL(password_in("redis://:pw@h"), "pw");
+  for (const auto* none : {"", "sqlite:/a:b@c", "redis://h:6379/0", "postgresql://me@h/d", "postgresql://h/a:b@c"})
+    CAF_CHECK_EQUAL(password_in(none), "");
+  config cfg;
+  cfg.store.url = "postgresql://me:hunter2@h/d";
+  auto secrets = secrets_of(cfg);
+  CAF_CHECK(std::find(secrets.begin(), secrets.end(), "hunter2") != secrets.end());
 }
 
 CAF_TEST(variables that Kubernetes makes for a service named sluice are no settings) {

@@ -44,7 +44,7 @@ struct sink_fake : record_sink {
 struct cluster_fake : cluster_admin {
   cluster_view probe() override {
     cluster_view seen;
-    seen.connected = true;
+    seen.connected = !away;
     seen.topics = topics;
     return seen;
   }
@@ -55,6 +55,7 @@ struct cluster_fake : cluster_admin {
   std::vector<cluster_view::topic> topics;
   caf::error refusal;
   int created = 0;
+  bool away = false;
 };
 
 struct source_fake : record_source {
@@ -201,6 +202,36 @@ CAF_TEST(publications in one message are answered each by itself) {
   consume_messages();
   CAF_CHECK_EQUAL(*answers, (std::vector<std::string>{"2: offset 2", "0: delivery_timeout", "1: offset 1"}));
   CAF_CHECK_EQUAL(counters.records_queued.get(), 0u);
+}
+
+CAF_TEST(a publication that finds no broker goes elsewhere with its records and outcomes) {
+  auto sut = make_producer();
+  auto answers = std::make_shared<std::vector<std::string>>();
+  std::vector<publication> diverted;
+  std::vector<delivery> so_far;
+  diversion divert = [&](publication what, std::vector<delivery> outcomes) {
+    diverted.push_back(std::move(what));
+    so_far = std::move(outcomes);
+  };
+  auto all = std::make_shared<std::vector<publication>>();
+  auto answer = [answers](const publication::outcome& what) {
+    answers->push_back(what ? to_string(what->front().error) : to_string(code_of(what.error())));
+  };
+  all->emplace_back(*records(2), answer, &divert);
+  all->emplace_back(*records(1), answer, &divert);
+  caf::anon_send(sut, publications{std::move(all)});
+  consume_messages();
+  sink->acknowledge(0);
+  sink->acknowledge(1, ec::delivery_timeout);
+  sink->acknowledge(2, ec::kafka_refused);
+  consume_messages();
+  CAF_CHECK_EQUAL(*answers, (std::vector<std::string>{"kafka_refused"})); // that one another try would not mend
+  CAF_REQUIRE_EQUAL(diverted.size(), 1u);
+  CAF_CHECK_EQUAL(diverted[0].records.size(), 2u);
+  CAF_CHECK_EQUAL(so_far.at(0).error, ec::no_error);
+  CAF_CHECK_EQUAL(so_far.at(1).error, ec::delivery_timeout);
+  diverted[0].answer(so_far); // the second time it is final
+  CAF_CHECK_EQUAL(*answers, (std::vector<std::string>{"kafka_refused", "no_error"}));
 }
 
 CAF_TEST(what comes while records are on their way goes out together once they have arrived) {
@@ -415,7 +446,8 @@ CAF_TEST(a dead letter is written again until the broker takes it) {
 
 CAF_TEST(topics that were created are waited for until they appear) {
   auto cluster = std::make_shared<cluster_fake>();
-  auto sut = keep(sys.spawn(kafka_admin, std::shared_ptr<cluster_admin>{cluster}, std::vector<topic_spec>{{"mine"}}));
+  auto sut = keep(
+      sys.spawn(kafka_admin, std::shared_ptr<cluster_admin>{cluster}, std::vector<topic_spec>{{"mine"}}, &counters));
   auto creating = [&] {
     auto asked = self->request(sut, caf::infinite, atom::state_v);
     consume_messages();
@@ -433,10 +465,24 @@ CAF_TEST(topics that were created are waited for until they appear) {
   CAF_CHECK_LESS(cluster->created, 4);
 }
 
+CAF_TEST(a cluster that does not answer is seen to be away) {
+  auto cluster = std::make_shared<cluster_fake>();
+  keep(sys.spawn(kafka_admin, std::shared_ptr<cluster_admin>{cluster}, std::vector<topic_spec>{}, &counters));
+  consume_messages();
+  CAF_CHECK_EQUAL(counters.kafka_away.get(), 0u);
+  cluster->away = true;
+  pass(3s);
+  CAF_CHECK_EQUAL(counters.kafka_away.get(), 1u);
+  cluster->away = false;
+  pass(1s);
+  CAF_CHECK_EQUAL(counters.kafka_away.get(), 0u);
+}
+
 CAF_TEST(topics that may not be created keep nobody waiting) {
   auto cluster = std::make_shared<cluster_fake>();
   cluster->refusal = make_failure(ec::kafka_refused, "not allowed");
-  auto sut = keep(sys.spawn(kafka_admin, std::shared_ptr<cluster_admin>{cluster}, std::vector<topic_spec>{{"mine"}}));
+  auto sut = keep(
+      sys.spawn(kafka_admin, std::shared_ptr<cluster_admin>{cluster}, std::vector<topic_spec>{{"mine"}}, &counters));
   consume_messages();
   auto asked = self->request(sut, caf::infinite, atom::state_v);
   consume_messages();
