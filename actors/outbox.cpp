@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "sluice/processor.hpp"
+
 #include "crash.hpp"
 
 namespace sluice {
@@ -18,12 +20,6 @@ constexpr uint32_t max_missing = 3;
 
 int64_t now_ms() {
   return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-std::string event_id_of(const outgoing_record& record) {
-  auto it = std::find_if(record.headers.begin(), record.headers.end(),
-                         [](const record_header& one) { return one.name == "sluice-event-id"; });
-  return it == record.headers.end() ? "unknown" : it->value;
 }
 
 } // namespace
@@ -111,6 +107,8 @@ bool outbox_state::commit() {
   }
   reasons.clear();
   counters->outbox_records.set(stored);
+  if (!fresh.empty())
+    kept(fresh, stored == fresh.size());
   for (auto& job : jobs)
     job->answer({});
   if (stored == 0) {
@@ -202,9 +200,8 @@ void outbox_state::send_more() {
       if (rewinding)
         return;
     } else {
-      if (log_enabled(log_level::debug))
-        log(log_level::debug, name, "event goes to Kafka",
-            {{"eventId", event_id_of(next.record)}, {"topic", next.record.topic}});
+      if (const auto* id = find_header(next.record.headers, "sluice-event-id"); id && log_enabled(log_level::debug))
+        log(log_level::debug, name, "event goes to Kafka", {{"eventId", *id}, {"topic", next.record.topic}});
       in_flight[next.id] = {next.record.topic, next.bytes};
     }
     ahead.pop_front();
@@ -302,11 +299,12 @@ void outbox_state::finish_drain() {
 outbox_actor::behavior_type outbox(outbox_state::self_pointer self, std::shared_ptr<outbox_log> log_file,
                                    const std::map<std::string, outbox_log::usage>& contents,
                                    std::function<std::shared_ptr<record_sink>()> make_sink,
-                                   std::shared_ptr<outbox_gate> gate, stats* counters) {
+                                   std::shared_ptr<outbox_gate> gate, kept_function kept, stats* counters) {
   auto& st = self->state;
   st.log_file = std::move(log_file);
   st.make_sink = std::move(make_sink);
   st.gate = std::move(gate);
+  st.kept = std::move(kept);
   st.counters = counters;
   st.count(contents);
   log_crashes(self, st.name);

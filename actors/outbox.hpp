@@ -35,6 +35,9 @@ public:
   outbox_gate::ticket place;
 };
 
+/// Told of records that have just been put on disk; true: nothing older waits there. On the outbox's thread.
+using kept_function = std::function<void(const std::vector<const outgoing_record*>&, bool alone)>;
+
 struct outbox_state {
   using self_pointer = outbox_actor::stateful_pointer<outbox_state>;
   /// A record that the library has.
@@ -67,6 +70,7 @@ struct outbox_state {
   std::shared_ptr<outbox_log> log_file;
   std::function<std::shared_ptr<record_sink>()> make_sink;
   std::shared_ptr<outbox_gate> gate;
+  kept_function kept;
   stats* counters = nullptr;
 
   std::vector<outbox_job_ptr> waiting;      ///< For the next commit.
@@ -91,10 +95,11 @@ struct outbox_state {
 /// Keeps what it is given in `log_file` and answers once it is on disk; what comes while the disk works shares the next
 /// transaction. At the same time brings what is there to Kafka, oldest first, through a sink that `make_sink` makes
 /// while something waits, and that must keep the order and try for as long as it takes. Spawn it detached. `contents`
-/// are those of `log_file`, after `gate` was reset to them. `counters` must outlive it.
+/// are those of `log_file`, after `gate` was reset to them. `kept` is called after each commit. `counters` must outlive
+/// it.
 outbox_actor::behavior_type outbox(outbox_state::self_pointer self, std::shared_ptr<outbox_log> log_file,
                                    const std::map<std::string, outbox_log::usage>& contents,
                                    std::function<std::shared_ptr<record_sink>()> make_sink,
-                                   std::shared_ptr<outbox_gate> gate, stats* counters);
+                                   std::shared_ptr<outbox_gate> gate, kept_function kept, stats* counters);
 
 } // namespace sluice

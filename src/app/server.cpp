@@ -34,6 +34,7 @@
 #include "embedded.hpp"
 #include "generator.hpp"
 #include "idempotency.hpp"
+#include "in_place.hpp"
 #include "kafka_admin.hpp"
 #include "kafka_consumer.hpp"
 #include "kafka_producer.hpp"
@@ -164,6 +165,10 @@ struct server::impl {
     processor_stats* numbers = nullptr;
     caf::actor supervisor{};
     std::shared_ptr<role<kafka_consumer_actor>> consumer = std::make_shared<role<kafka_consumer_actor>>();
+    // While Kafka is away, of those that the store keeps from doing anything twice:
+    processor_stats* in_place_numbers = nullptr; ///< Null for all others.
+    caf::actor in_place_supervisor{};
+    std::shared_ptr<role<in_place_actor>> in_place = std::make_shared<role<in_place_actor>>();
   };
 
   explicit impl(config c) : cfg(std::move(c)) {}
@@ -180,6 +185,8 @@ struct server::impl {
   template <class Answer, class Message>
   void ask_store(std::function<void(caf::expected<Answer>)> answer, Message message);
   void publish(std::vector<outgoing_record> records, std::function<void(caf::expected<std::vector<delivery>>)> answer);
+  /// To Kafka, or into the outbox where it is away.
+  void take_out(std::vector<outgoing_record> records, std::function<void(caf::expected<std::vector<delivery>>)> answer);
   void keep(publication what, std::vector<delivery> so_far);
   void hand_over();
   void status(std::function<void(json)> answer);
@@ -191,6 +198,9 @@ struct server::impl {
   std::vector<child_spec> children();
   caf::expected<caf::actor> start_pipeline(pipeline& which);
   caf::expected<caf::actor> start_processor(processing& which);
+  caf::expected<caf::actor> start_in_place(processing& which);
+  worker_maker make_workers(processing& which);
+  void process_in_place(const std::vector<const outgoing_record*>& kept, bool alone);
   caf::error prepare_processors();
   std::vector<processor_config> processor_configs() const;
   caf::expected<caf::actor> start_hub();
@@ -394,6 +404,11 @@ void server::impl::publish(std::vector<outgoing_record> records,
                                                     : "the server is starting; try again in a moment"));
     return;
   }
+  take_out(std::move(records), std::move(answer));
+}
+
+void server::impl::take_out(std::vector<outgoing_record> records,
+                            std::function<void(caf::expected<std::vector<delivery>>)> answer) {
   if (gate && (counters.kafka_away.get() != 0 || gate->holds(records))) {
     keep({std::move(records), std::move(answer)}, {});
     return;
@@ -571,27 +586,62 @@ caf::error server::impl::prepare_processors() {
   }
   if (auto problems = check(all); !problems.empty())
     return make_failure(ec::invalid_config, problems.front().key + ": " + problems.front().text);
-  for (auto& one : processors)
+  for (auto& one : processors) {
     one.numbers = &counters.processors[one.cfg.name];
+    // An actor may keep a state by key, and two of them would have half of it each.
+    if (has_outbox(cfg) && one.cfg.remember.count() > 0 && one.what.function)
+      one.in_place_numbers = &counters.processors[one.cfg.name + ".in-place"];
+  }
   return {};
 }
 
 caf::expected<caf::actor> server::impl::start_processor(processing& which) {
   std::shared_ptr<record_source> source =
       kafka::make_group_source(cfg.kafka, which.cfg.group, which.cfg.topics, log_kafka);
-  auto make_worker = [this, &which](const processor_supervisor_actor& supervisor) {
-    // A function may block: each of its workers has a thread.
-    return which.what.function ? system->spawn<caf::detached>(processor_worker, which.cfg.name, which.what, supervisor)
-                               : system->spawn(processor_worker, which.cfg.name, which.what, supervisor);
-  };
   const bool keys_stay = !which.what.function; // an actor may keep a state by key
-  auto supervisor = system->spawn(processor_supervisor, which.cfg, worker_maker{make_worker}, keys_stay, producer,
+  auto supervisor = system->spawn(processor_supervisor, which.cfg, make_workers(which), keys_stay, producer,
                                   dead_letters, claims, which.numbers);
   auto consumer = system->spawn<caf::detached>(kafka_consumer, std::move(source), record_handler_actor{supervisor},
                                                which.cfg.in_flight_records, &counters);
   which.supervisor = caf::actor_cast<caf::actor>(supervisor);
   which.consumer->set(consumer);
   return which.supervisor;
+}
+
+worker_maker server::impl::make_workers(processing& which) {
+  return [this, &which](const processor_supervisor_actor& supervisor) {
+    // A function may block: each of its workers has a thread.
+    return which.what.function ? system->spawn<caf::detached>(processor_worker, which.cfg.name, which.what, supervisor)
+                               : system->spawn(processor_worker, which.cfg.name, which.what, supervisor);
+  };
+}
+
+caf::expected<caf::actor> server::impl::start_in_place(processing& which) {
+  auto emitted = std::make_shared<role<kafka_producer_actor>>();
+  emitted->set(system->spawn(in_place_producer,
+                             [this](auto records, auto answer) { take_out(std::move(records), std::move(answer)); }));
+  auto letters = std::make_shared<role<dead_letter_actor>>();
+  letters->set(system->spawn(in_place_letters));
+  auto supervisor = system->spawn(processor_supervisor, which.cfg, make_workers(which), false, emitted, letters, claims,
+                                  which.in_place_numbers);
+  auto feeder = system->spawn(in_place, record_handler_actor{supervisor}, which.cfg.topics, which.cfg.in_flight_records,
+                              http::system_time_ms() * 1000);
+  which.in_place_supervisor = caf::actor_cast<caf::actor>(supervisor);
+  which.in_place->set(feeder);
+  return which.in_place_supervisor;
+}
+
+void server::impl::process_in_place(const std::vector<const outgoing_record*>& kept, bool alone) {
+  for (auto& one : processors) {
+    if (one.in_place_numbers == nullptr)
+      continue;
+    auto mine = std::make_shared<std::vector<outgoing_record>>();
+    for (const auto* record : kept)
+      if (std::find(one.cfg.topics.begin(), one.cfg.topics.end(), record->topic) != one.cfg.topics.end())
+        mine->push_back(*record);
+    if (!mine->empty())
+      caf::anon_send(one.in_place->get(), outgoing_ptr{std::move(mine)}, alone);
+  }
 }
 
 caf::expected<caf::actor> server::impl::start_hub() {
@@ -647,8 +697,9 @@ caf::expected<caf::actor> server::impl::start_outbox() {
   patient.delivery_timeout = milliseconds{0};
   patient.retry_retries = std::numeric_limits<int32_t>::max();
   auto make_sink = [patient]() -> std::shared_ptr<record_sink> { return kafka::make_sink(patient, log_kafka); };
-  auto fresh = system->spawn<caf::detached>(outbox, std::shared_ptr<outbox_log>{std::move(file)}, *contents, make_sink,
-                                            gate, &counters);
+  auto fresh = system->spawn<caf::detached>(
+      outbox, std::shared_ptr<outbox_log>{std::move(file)}, *contents, make_sink, gate,
+      [this](const auto& kept, bool alone) { process_in_place(kept, alone); }, &counters);
   waiting_events->set(fresh);
   return caf::actor_cast<caf::actor>(fresh);
 }
@@ -688,6 +739,9 @@ std::vector<child_spec> server::impl::children() {
     all.push_back({"aggregation " + one.cfg.name, [this, &one] { return start_pipeline(one); }});
   for (auto& one : processors)
     all.push_back({"processor " + one.cfg.name, [this, &one] { return start_processor(one); }});
+  for (auto& one : processors)
+    if (one.in_place_numbers != nullptr)
+      all.push_back({"processor " + one.cfg.name + " in place", [this, &one] { return start_in_place(one); }});
   all.push_back({"sse_hub", [this] { return start_hub(); }});
   if (cfg.demo.enabled && !cfg.aggregations.empty())
     all.push_back({"generator", [this]() -> caf::expected<caf::actor> {
@@ -724,6 +778,12 @@ std::vector<drain_step> server::impl::drain_steps() {
     steps.push_back({"processor " + one.cfg.name, [ask, &one](self_pointer self, const std::function<void()>& done) {
                        ask(self, one.consumer->get(), done, atom::drain_v);
                      }});
+  for (auto& one : processors)
+    if (one.in_place_numbers != nullptr)
+      steps.push_back({"processor " + one.cfg.name + " in place",
+                       [ask, &one](self_pointer self, const std::function<void()>& done) {
+                         ask(self, one.in_place->get(), done, atom::drain_v);
+                       }});
   steps.push_back({"kafka_producer", [this, ask](self_pointer self, const std::function<void()>& done) {
                      ask(self, producer->get(), done, atom::drain_v);
                    }});
@@ -890,6 +950,10 @@ bool server::stop() {
   for (auto& one : me.processors) {
     end(*one.consumer);
     caf::anon_send_exit(std::exchange(one.supervisor, nullptr), caf::exit_reason::user_shutdown);
+    if (one.in_place_numbers == nullptr)
+      continue;
+    end(*one.in_place);
+    caf::anon_send_exit(std::exchange(one.in_place_supervisor, nullptr), caf::exit_reason::user_shutdown);
   }
   end(*me.hub);
   end(*me.workbench);

@@ -228,6 +228,11 @@ using kafka_consumer_actor = caf::typed_actor<
     // INTERNAL: stays in the group while nothing comes.
     caf::reacts_to<atom::tick>>;
 
+/// IN PLACE: feeds a processor with what the outbox keeps while Kafka is away.
+using in_place_actor = kafka_consumer_actor::extend<
+    // These are on disk now; true: nothing older waits there.
+    caf::reacts_to<outgoing_ptr, bool>>;
+
 /// The AGGREGATOR: windows over events, summaries out.
 using aggregator_actor = record_handler_actor::extend<caf::replies_to<atom::state>::with<aggregation_view>,
                                                       // INTERNAL: the oldest window may be due.

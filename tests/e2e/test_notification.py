@@ -497,6 +497,38 @@ def test_a_server_killed_midway_loses_no_notification(notifying, kafka, mail, we
     assert all(len(one) == 1 for one in ids.values())
 
 
+@pytest.mark.seconds(180)
+def test_while_kafka_is_away_notifications_are_delivered_at_once_and_once(sluice, own_kafka, web):
+    hook = web(lambda path, body, times: (500, {}, {}) if path == "/broken" and body["title"] == "late" and not mended else None)
+    mended = []
+    config = config_for(own_kafka.bootstrap, group=unique("group"), notification={"enabled": True, "innerHosts": ["127.0.0.1"]},
+                        processors=[{"name": "notification", "maxAttempts": 2, "retryInitial": 50}])
+    server = sluice(config, ready=False)
+    eventually("Kafka is away", lambda: server.metric("sluice_kafka_away") == 1, timeout=20)
+    for title in ("one", "two", "late"):
+        targets = [to("webhook", f"{hook.url}/a"), to("webhook", f"{hook.url}/broken")]
+        answer = server.post("/kafka/test/notification", {"title": title, "targets": targets})
+        assert (answer.status, answer.json()["queued"]) == (202, True), answer
+    def told():
+        return Counter((one["path"], one["body"]["title"]) for one in list(hook.posts))
+    wanted = {(path, title): 1 for path in ("/a", "/broken") for title in ("one", "two", "late")}
+    eventually("told in place", lambda: told() == Counter({**wanted, ("/broken", "late"): 2}))
+    eventually("given up in place", lambda: count(server, "dead_lettered_total", "notification.in-place") == 1)
+    check_sum(server, "notification.in-place")
+    server.kill()  # what is on disk and in the store has to do
+    server.start(ready=False)
+    mended.append(True)
+    own_kafka.start()
+    eventually("all is in Kafka", lambda: server.status()["outbox"]["records"] == 0, timeout=60)
+    eventually("the last one too", lambda: told()[("/broken", "late")] == 3, timeout=REBALANCE_SECONDS)
+    # Three requests and six deliveries; of those all but one were done before Kafka had them.
+    eventually("the others are known", lambda: count(server, "duplicates_total", "notification") == 8, timeout=60)
+    check_sum(server, "notification")
+    assert told() == Counter({**wanted, ("/broken", "late"): 3})
+    assert Counter(one["title"] for one in sent(own_kafka)) == {"one": 2, "two": 2, "late": 2}
+    assert letters(own_kafka, "notification.send") == []
+
+
 def test_secrets_are_masked_in_the_configuration(folder):
     shown = run_cli("config", cwd=folder, TELEGRAM_BOT_TOKEN=BOT, SMTP_HOST="mail.example.com", SMTP_USER="shop",
                     SMTP_PASSWORD=PASSWORD, SMTP_FROM="shop@example.com", WEBHOOK_SECRET=SECRET)

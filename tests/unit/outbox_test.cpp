@@ -100,7 +100,13 @@ struct fixture : actor_fixture {
           ++sinks;
           return sink;
         },
-        gate, &counters));
+        gate,
+        [this](const auto& fresh, bool alone) {
+          for (const auto* one : fresh)
+            kept.push_back(one->value.value_or(""));
+          kept_alone = alone;
+        },
+        &counters));
     consume_messages();
   }
   outgoing_record record(const std::string& value, const std::string& topic = "t") {
@@ -134,6 +140,8 @@ struct fixture : actor_fixture {
   std::shared_ptr<texts> answers = std::make_shared<texts>(); ///< Shared with callbacks of the test's end.
   outbox_actor sut;
   int sinks = 0;
+  texts kept; ///< What was told of as being on disk.
+  bool kept_alone = false;
 };
 
 } // namespace
@@ -152,6 +160,20 @@ CAF_TEST(what comes together shares a transaction and is answered after it) {
   CAF_CHECK_EQUAL(counters.outbox_records.get(), 3u);
   CAF_CHECK_EQUAL(counters.outbox_bytes.get(), 30u);
   CAF_CHECK(file->rows.begin()->second.record.timestamp_ms > 0); // when it happened
+  CAF_CHECK_EQUAL(kept, (texts{"a", "b", "c"}));
+  CAF_CHECK(kept_alone);
+  put("d");
+  consume_messages();
+  CAF_CHECK_EQUAL(kept.back(), "d");
+  CAF_CHECK(!kept_alone);
+}
+
+CAF_TEST(what the disk does not take is not told of) {
+  start();
+  file->broken = make_failure(ec::storage_full, "full");
+  put("a");
+  consume_messages();
+  CAF_CHECK(kept.empty());
 }
 
 CAF_TEST(events go to Kafka in order and are gone from disk once acknowledged) {
