@@ -28,6 +28,8 @@ struct processor_work {
     uint32_t lane = 0;     ///< Of its key, while it waits for a worker or is with one.
     uint64_t parked = 0;   ///< The parked key it is the first record of; 0 = none.
     bool credited = false; ///< The consumer got its credit back already.
+
+    const record_view& record() const { return batch->records()[index]; }
   };
   enum class fate : uint8_t {
     none,    ///< Not looked at.

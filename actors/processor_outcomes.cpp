@@ -1,0 +1,445 @@
+// What becomes of the records that the supervisor of a processor has: done, tried again, buried, remembered.
+#include <algorithm>
+
+#include "dead_letter.hpp"
+#include "processor_supervisor.hpp"
+
+namespace sluice {
+
+namespace {
+
+using std::chrono::milliseconds;
+using namespace std::chrono_literals;
+
+constexpr auto burial_timeout = 30min;
+constexpr auto publish_timeout = 2min; // the producer answers within its delivery timeout
+constexpr auto store_timeout = 10s;
+constexpr auto busy_delay = 1s;   // until an event is claimed again that somebody else is at
+constexpr auto lease_spare = 10s; // beyond the attempt and the wait for the next one
+constexpr auto first_repeat_delay = 200ms;
+constexpr auto max_repeat_delay = 10s;
+
+/// A parked record, copied: a batch with thousands of others must not wait with it.
+class single_record : public record_batch {
+public:
+  single_record(const record_batch& from, size_t index)
+      : topic_(from.topic()), partition_(from.partition()), view_(from.records()[index]), key_(view_.key),
+        value_(view_.value), headers_(from.headers(index)) {
+    view_.key = key_;
+    view_.value = value_;
+  }
+  const std::string& topic() const noexcept override { return topic_; }
+  int32_t partition() const noexcept override { return partition_; }
+  std::span<const record_view> records() const noexcept override { return {&view_, 1}; }
+  std::vector<record_header> headers(size_t) const override { return headers_; }
+
+private:
+  std::string topic_;
+  int32_t partition_;
+  record_view view_;
+  std::string key_, value_;
+  std::vector<record_header> headers_;
+};
+
+std::string event_id_of(const processor_work::item& what) {
+  return event_id_of(what.batch->headers(what.index), what.batch->topic(), what.batch->partition(),
+                     what.record().offset);
+}
+
+/// Who claims an event: a place in the log, so that the next member to have the partition has the claim at once.
+std::string place_of(const processor_work::item& what) {
+  return what.batch->topic() + "/" + std::to_string(what.batch->partition()) + "/" +
+         std::to_string(what.record().offset);
+}
+
+/// Trouble that is over some time: the records are worth another try, the processor need not run again.
+bool is_passing(ec code) {
+  return code == ec::queue_full || code == ec::delivery_timeout || code == ec::kafka_unreachable ||
+         code == ec::shutting_down;
+}
+
+} // namespace
+
+// -- what becomes of a record -----------------------------------------------------------------------------------------
+
+void processor_supervisor_state::end(const item& what) {
+  auto& owner = tenures.at(what.tenure);
+  --owner.at_work;
+  owner.ledger.finish(what.number);
+  counters->in_flight.sub();
+  if (!what.credited)
+    ++owed;
+  schedule_commit(owner);
+  if (what.parked != 0)
+    release(what.parked);
+}
+
+void processor_supervisor_state::finish(std::vector<item> done) {
+  if (asks_store()) {
+    remember(std::move(done));
+    return;
+  }
+  counters->done.add(done.size());
+  for (const auto& one : done)
+    end(one);
+}
+
+void processor_supervisor_state::drop(const item& what) {
+  // It stays unfinished in the ledger, and is counted as returned with the tenure.
+  if (!what.credited)
+    ++owed;
+}
+
+bool processor_supervisor_state::is_ours(const item& what) {
+  if (find(what.tenure) != nullptr)
+    return true;
+  drop(what);
+  return false;
+}
+
+void processor_supervisor_state::fail(item what, const caf::error& error) {
+  auto& owner = tenures.at(what.tenure);
+  if (owner.leaving) { // the next owner's attempts begin anew
+    --owner.at_work;
+    drop(what);
+    return;
+  }
+  const auto at = now();
+  auto it = parked.find(what.parked);
+  const auto first_failure = it == parked.end() ? unix_ms(at) : it->second.first_failure_ms;
+  milliseconds delay = cfg.retry_initial;
+  for (uint32_t i = 1; i < what.attempt && delay < cfg.retry_max; ++i)
+    delay *= cfg.retry_multiplier;
+  delay = std::min(delay, cfg.retry_max) * static_cast<int>(80 + random() % 41) / 100;
+  const auto told = retry_after_of(error); // it was not tried at all: only the budget bounds that
+  if (told)
+    delay = std::max(*told, milliseconds{1});
+  const auto next_ms = unix_ms(at + delay);
+  if (!is_retryable(code_of(error)) || (!told && what.attempt >= cfg.max_attempts) ||
+      next_ms > first_failure + cfg.retry_budget.count()) {
+    bury(what, error);
+    return;
+  }
+  if (auto deadline = deadline_of(what.batch->headers(what.index)); deadline && *deadline <= next_ms) {
+    bury(what,
+         make_failure(ec::expired, "its deadline comes before its next attempt; the last one: " + describe(error)));
+    return;
+  }
+  log(told ? log_level::debug : log_level::info, name, "an attempt failed, trying again",
+      {{"processor", cfg.name},
+       {"topic", owner.topic},
+       {"partition", std::to_string(owner.partition)},
+       {"offset", std::to_string(what.record().offset)},
+       {"attempt", std::to_string(what.attempt)},
+       {"delayMs", std::to_string(delay.count())},
+       {"cause", describe(error)}});
+  --owner.at_work;
+  if (!told)
+    ++what.attempt;
+  park(owner, std::move(what), at + delay);
+}
+
+void processor_supervisor_state::bury(const item& what, const caf::error& error) {
+  auto it = parked.find(what.parked);
+  auto letter = std::make_shared<failed_record>(failed_record_of(*what.batch, what.index));
+  letter->processor = cfg.name;
+  letter->error = code_of(error) == ec::no_error ? ec::processor_failed : code_of(error);
+  letter->reason = code_of(error) == ec::no_error ? describe(error) : text_of(error);
+  letter->attempts = what.attempt;
+  letter->last_failure_ms = unix_ms(now());
+  letter->first_failure_ms = it == parked.end() ? letter->last_failure_ms : it->second.first_failure_ms;
+  auto id = next_id++;
+  burials[id] = {what, std::move(letter)};
+  hand_over(id);
+}
+
+void processor_supervisor_state::hand_over(uint64_t id) {
+  self->request(dead_letters->get(), burial_timeout, burials.at(id).letter)
+      .then([this, id](atom::done) { buried(id); },
+            [this, id](const caf::error& error) { // the office is being restarted
+              log(log_level::warn, name, "a dead letter was not taken, trying again",
+                  {{"processor", cfg.name}, {"cause", describe(error)}});
+              self->delayed_send(self, max_repeat_delay / 10, atom::retry_v, id);
+            });
+}
+
+void processor_supervisor_state::buried(uint64_t id) {
+  auto one = std::move(burials.at(id));
+  burials.erase(id);
+  if (asks_store())
+    forget(one.what);
+  if (is_ours(one.what)) {
+    counters->dead_lettered.add();
+    if (one.letter->error == ec::expired)
+      counters->expired.add();
+    end(one.what);
+  }
+  go_on();
+}
+
+void processor_supervisor_state::publish(uint64_t id) {
+  auto& what = publications.at(id);
+  ++what.tries;
+  self->request(producer->get(), publish_timeout, what.records)
+      .then([this, id](const deliveries& results) { published(id, results); },
+            [this, id](const caf::error& error) { publish_again(id, describe(error)); });
+}
+
+void processor_supervisor_state::published(uint64_t id, const deliveries& results) {
+  auto& what = publications.at(id);
+  std::vector<outgoing_record> again;
+  std::vector<uint32_t> again_of;
+  std::vector<item> done;
+  std::string reason;
+  for (size_t i = 0; i < results->size(); ++i) {
+    const auto& result = (*results)[i];
+    auto& source = what.sources[what.source_of[i]];
+    if (is_passing(result.error)) {
+      reason = to_string(result.error) + ": " + result.reason;
+      again.push_back((*what.records)[i]);
+      again_of.push_back(what.source_of[i]);
+      continue;
+    }
+    --source.open;
+    if (result.error == ec::no_error)
+      counters->emitted.add();
+    else
+      source.error = make_failure(result.error, "what it emitted was not taken: " + result.reason);
+    if (source.open > 0)
+      continue;
+    if (!is_ours(source.from))
+      continue;
+    if (source.error)
+      fail(source.from, source.error);
+    else
+      done.push_back(source.from);
+  }
+  finish(std::move(done));
+  if (again.empty()) {
+    publications.erase(id);
+  } else {
+    what.records = std::make_shared<const std::vector<outgoing_record>>(std::move(again));
+    what.source_of = std::move(again_of);
+    publish_again(id, reason);
+  }
+  go_on();
+}
+
+void processor_supervisor_state::publish_again(uint64_t id, const std::string& reason) {
+  const auto tries = publications.at(id).tries;
+  log(log_level::warn, name, "emitted records were not taken, trying again",
+      {{"processor", cfg.name}, {"tries", std::to_string(tries)}, {"cause", reason}});
+  self->delayed_send(self, backoff_delay<milliseconds>(first_repeat_delay, max_repeat_delay, tries, random),
+                     atom::retry_v, id);
+}
+
+// -- what the store knows ---------------------------------------------------------------------------------------------
+
+void processor_supervisor_state::ask(uint64_t id) {
+  auto& what = inquiries.at(id);
+  if (what.items.empty()) {
+    answered(id, {});
+    return;
+  }
+  ++what.tries;
+  what.is_waiting = false;
+  auto wishes = std::make_shared<std::vector<claim>>();
+  for (const auto& one : what.items)
+    wishes->push_back(
+        {cfg.group, event_id_of(one), place_of(one), {}, cfg.timeout + cfg.retry_max + milliseconds{lease_spare}});
+  self->request(claims->get(), store_timeout, claims_ptr{std::move(wishes)})
+      .then([this, id](const standings_ptr& found) { answered(id, *found); },
+            [this, id](const caf::error& error) { not_answered(id, error); });
+}
+
+void processor_supervisor_state::answered(uint64_t id, const std::vector<standing>& found) {
+  auto what = std::move(inquiries.at(id));
+  inquiries.erase(id);
+  std::vector<item> granted;
+  uint64_t known = 0;
+  for (size_t i = 0; i < what.items.size(); ++i) {
+    auto& one = what.items[i];
+    auto* owner = find(one.tenure);
+    if (owner != nullptr && !owner->leaving && found[i].what == standing::state::granted &&
+        !parked_before(*owner, one)) {
+      granted.push_back(std::move(one));
+      continue;
+    }
+    lanes.done(one);
+    if (owner == nullptr || owner->leaving) {
+      if (owner != nullptr)
+        --owner->at_work;
+      drop(one);
+    } else if (auto first = parked_before(*owner, one)) { // one before it in this very work has just been parked
+      --owner->at_work;
+      park_behind(*first, std::move(one));
+    } else if (found[i].what == standing::state::done) {
+      ++known;
+      end(one);
+    } else {
+      fail(one, try_later("the event " + event_id_of(one) + " is being processed at another place", busy_delay));
+    }
+  }
+  counters->duplicates.add(known);
+  counters->done.add(known);
+  auto& slot = slots[what.slot];
+  slot.asking = false;
+  if (!slot.worker) // it is being restarted
+    take_back(std::move(granted));
+  else if (granted.empty())
+    idle.push_back(what.slot);
+  else
+    send_work(what.slot, std::move(granted));
+  go_on();
+}
+
+void processor_supervisor_state::not_answered(uint64_t id, const caf::error& error) {
+  auto& what = inquiries.at(id);
+  what.is_waiting = true;
+  drop_leaving(what.items, true);
+  log(log_level::warn, name, "the store was not asked what is done already, trying again",
+      {{"processor", cfg.name}, {"tries", std::to_string(what.tries)}, {"cause", describe(error)}});
+  self->delayed_send(self, backoff_delay<milliseconds>(first_repeat_delay, max_repeat_delay, what.tries, random),
+                     atom::retry_v, id);
+  go_on();
+}
+
+void processor_supervisor_state::remember(std::vector<item> done) {
+  if (done.empty())
+    return;
+  auto all = std::make_shared<std::vector<settlement>>();
+  for (const auto& one : done)
+    all->push_back({cfg.group, event_id_of(one), place_of(one), true, {}, cfg.remember});
+  auto id = next_id++;
+  remembrances[id] = {std::move(done), std::move(all)};
+  note(id);
+}
+
+void processor_supervisor_state::note(uint64_t id) {
+  auto& what = remembrances.at(id);
+  if (what.items.empty()) {
+    remembrances.erase(id);
+    return;
+  }
+  ++what.tries;
+  what.is_waiting = false;
+  self->request(claims->get(), store_timeout, what.what)
+      .then([this, id](atom::done) { noted(id); }, [this, id](const caf::error& error) { not_noted(id, error); });
+}
+
+void processor_supervisor_state::noted(uint64_t id) {
+  auto what = std::move(remembrances.at(id));
+  remembrances.erase(id);
+  for (const auto& one : what.items)
+    if (is_ours(one)) {
+      counters->done.add();
+      end(one);
+    }
+  go_on();
+}
+
+void processor_supervisor_state::not_noted(uint64_t id, const caf::error& error) {
+  auto& what = remembrances.at(id);
+  what.is_waiting = true;
+  // Who gets the partition asks the store himself, and does again what it does not know.
+  drop_leaving(what.items, false);
+  log(log_level::warn, name, "the store did not remember what is done, trying again",
+      {{"processor", cfg.name}, {"tries", std::to_string(what.tries)}, {"cause", describe(error)}});
+  self->delayed_send(self, backoff_delay<milliseconds>(first_repeat_delay, max_repeat_delay, what.tries, random),
+                     atom::retry_v, id);
+  go_on();
+}
+
+void processor_supervisor_state::drop_leaving(std::vector<item>& items, bool in_lanes) {
+  std::erase_if(items, [this, in_lanes](const item& one) {
+    auto* owner = find(one.tenure);
+    if (owner != nullptr && !owner->leaving)
+      return false;
+    if (in_lanes)
+      lanes.done(one);
+    if (owner != nullptr)
+      --owner->at_work;
+    drop(one);
+    return true;
+  });
+}
+
+void processor_supervisor_state::forget(const item& what) {
+  auto one = std::make_shared<std::vector<settlement>>();
+  one->push_back({cfg.group, event_id_of(what), place_of(what), false, {}, cfg.remember});
+  self->request(claims->get(), store_timeout, settlements_ptr{std::move(one)})
+      .then([](atom::done) {},
+            [this](const caf::error& error) { // its lease ends some time
+              log(log_level::warn, name, "the store still holds the event of a dead letter, for a while",
+                  {{"processor", cfg.name}, {"cause", describe(error)}});
+            });
+}
+
+// -- parked keys ------------------------------------------------------------------------------------------------------
+
+void processor_supervisor_state::park(tenure& owner, item what, time_point when) {
+  auto id = what.parked;
+  auto it = parked.find(id);
+  if (it == parked.end()) {
+    id = next_id++;
+    it = parked.emplace(id, parked_key{}).first;
+    it->second.first_failure_ms = unix_ms(now());
+    // Of one key two can fail at a time where what the first one emitted is refused: it parks alone then.
+    if (const auto& record = what.record(); record.has_key && !owner.parked_keys.contains(std::string{record.key})) {
+      it->second.key = std::string{record.key};
+      owner.parked_keys[*it->second.key] = id;
+    }
+    what.parked = id;
+    park_behind(id, std::move(what));
+  } else {
+    it->second.records.front().attempt = what.attempt;
+  }
+  it->second.due = when;
+  it->second.is_waiting = true;
+  due.insert({when, id});
+  arm(when);
+}
+
+void processor_supervisor_state::park_behind(uint64_t id, item what) {
+  if (!what.credited) {
+    what.credited = true;
+    ++owed;
+    what.batch = std::make_shared<single_record>(*what.batch, what.index);
+    what.index = 0;
+  }
+  auto& records = parked.at(id).records;
+  // By place: what a worker left alone comes later than what has been read since.
+  auto where = std::upper_bound(records.begin(), records.end(), what.number,
+                                [](uint64_t number, const item& other) { return number < other.number; });
+  records.insert(where, std::move(what));
+  ++parked_records;
+}
+
+void processor_supervisor_state::release(uint64_t id) {
+  auto it = parked.find(id);
+  if (it == parked.end())
+    return; // went with its partition
+  auto one = std::move(it->second);
+  parked.erase(it);
+  auto& owner = tenures.at(one.records.front().tenure);
+  if (one.key)
+    owner.parked_keys.erase(*one.key);
+  parked_records -= one.records.size();
+  one.records.pop_front();
+  for (auto& record : one.records)
+    dispatch(owner, std::move(record));
+}
+
+void processor_supervisor_state::retry_due() {
+  const auto at = now();
+  while (!due.empty() && due.begin()->first <= at) {
+    auto& one = parked.at(due.begin()->second);
+    due.erase(due.begin());
+    one.is_waiting = false;
+    counters->retried.add();
+    auto& first = one.records.front();
+    dispatch(tenures.at(first.tenure), first);
+  }
+}
+
+} // namespace sluice
