@@ -1,5 +1,8 @@
 // What becomes of the records that the supervisor of a processor has: done, tried again, buried, remembered.
 #include <algorithm>
+#include <charconv>
+#include <optional>
+#include <string_view>
 
 #include "dead_letter.hpp"
 #include "processor_supervisor.hpp"
@@ -16,12 +19,52 @@ constexpr auto publish_timeout = 2min; // the producer answers within its delive
 constexpr auto store_timeout = 10s;
 constexpr auto busy_delay = 1s;   // until an event is claimed again that somebody else is at
 constexpr auto lease_spare = 10s; // beyond the attempt and the wait for the next one
+const std::string retry_header = "sluice-retry";
 constexpr auto first_repeat_delay = 200ms;
 constexpr auto max_repeat_delay = 10s;
+
+/// Where a record comes from that was set aside, and what was before.
+struct retry_note {
+  std::string topic;
+  int32_t partition = -1;
+  int64_t offset = -1;
+  int64_t due_ms = 0;           ///< Unix time.
+  int64_t first_failure_ms = 0; ///< Unix time.
+  uint32_t attempt = 1;         ///< The next one.
+
+  /// "partition offset due first-failure attempt topic".
+  std::string text() const {
+    return std::to_string(partition) + " " + std::to_string(offset) + " " + std::to_string(due_ms) + " " +
+           std::to_string(first_failure_ms) + " " + std::to_string(attempt) + " " + topic;
+  }
+  static std::optional<retry_note> read(std::string_view text) {
+    retry_note note;
+    auto take = [&text](auto& number) {
+      auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+      if (error != std::errc{} || end == text.data() + text.size() || *end != ' ')
+        return false;
+      text.remove_prefix(static_cast<size_t>(end - text.data()) + 1);
+      return true;
+    };
+    if (!take(note.partition) || !take(note.offset) || !take(note.due_ms) || !take(note.first_failure_ms) ||
+        !take(note.attempt) || text.empty() || note.attempt == 0)
+      return std::nullopt;
+    note.topic = text;
+    return note;
+  }
+};
 
 /// A parked record, copied: a batch with thousands of others must not wait with it.
 class single_record : public record_batch {
 public:
+  /// As it was before it was set aside.
+  single_record(const record_batch& from, size_t index, const retry_note& note, std::vector<record_header> headers)
+      : single_record(from, index) {
+    topic_ = note.topic;
+    partition_ = note.partition;
+    view_.offset = note.offset;
+    headers_ = std::move(headers);
+  }
   single_record(const record_batch& from, size_t index)
       : topic_(from.topic()), partition_(from.partition()), view_(from.records()[index]), key_(view_.key),
         value_(view_.value), headers_(from.headers(index)) {
@@ -133,9 +176,13 @@ void processor_supervisor_state::fail(item what, const caf::error& error) {
        {"attempt", std::to_string(what.attempt)},
        {"delayMs", std::to_string(delay.count())},
        {"cause", describe(error)}});
-  --owner.at_work;
   if (!told)
     ++what.attempt;
+  if (cfg.set_aside.count() > 0 && delay >= cfg.set_aside) {
+    set_aside(what, at + delay);
+    return;
+  }
+  --owner.at_work;
   park(owner, std::move(what), at + delay);
 }
 
@@ -190,6 +237,7 @@ void processor_supervisor_state::published(uint64_t id, const deliveries& result
   std::vector<outgoing_record> again;
   std::vector<uint32_t> again_of;
   std::vector<item> done;
+  const auto aside = what.due;
   std::string reason;
   for (size_t i = 0; i < results->size(); ++i) {
     const auto& result = (*results)[i];
@@ -202,17 +250,26 @@ void processor_supervisor_state::published(uint64_t id, const deliveries& result
     }
     --source.open;
     if (result.error == ec::no_error)
-      counters->emitted.add();
+      (aside ? counters->set_aside : counters->emitted).add();
     else
       source.error = make_failure(result.error, "what it emitted was not taken: " + result.reason);
     if (source.open > 0)
       continue;
     if (!is_ours(source.from))
       continue;
-    if (source.error)
+    if (aside && source.error) {
+      log(log_level::error, name, "a record could not be set aside, it waits in memory",
+          {{"processor", cfg.name}, {"topic", retries_topic}, {"cause", describe(source.error)}});
+      auto& owner = tenures.at(source.from.tenure);
+      --owner.at_work;
+      park(owner, source.from, *aside);
+    } else if (aside) {
+      end(source.from);
+    } else if (source.error) {
       fail(source.from, source.error);
-    else
+    } else {
       done.push_back(source.from);
+    }
   }
   finish(std::move(done));
   if (again.empty()) {
@@ -373,6 +430,63 @@ void processor_supervisor_state::forget(const item& what) {
               log(log_level::warn, name, "the store still holds the event of a dead letter, for a while",
                   {{"processor", cfg.name}, {"cause", describe(error)}});
             });
+}
+
+// -- set aside --------------------------------------------------------------------------------------------------------
+
+void processor_supervisor_state::set_aside(const item& what, time_point when) {
+  const auto& record = what.record();
+  auto it = parked.find(what.parked);
+  outgoing_record copy;
+  copy.topic = retries_topic;
+  copy.timestamp_ms = record.timestamp_ms;
+  if (record.has_key)
+    copy.key = std::string{record.key};
+  if (record.has_value)
+    copy.value = std::string{record.value};
+  copy.headers = what.batch->headers(what.index);
+  const retry_note note{what.batch->topic(),
+                        what.batch->partition(),
+                        record.offset,
+                        unix_ms(when),
+                        it == parked.end() ? unix_ms(now()) : it->second.first_failure_ms,
+                        what.attempt};
+  copy.headers.push_back({retry_header, note.text()});
+  publication one;
+  one.records = std::make_shared<const std::vector<outgoing_record>>(1, std::move(copy));
+  one.source_of = {0};
+  one.sources.push_back({what, 1, {}});
+  one.due = when;
+  auto id = next_id++;
+  publications[id] = std::move(one);
+  publish(id);
+}
+
+bool processor_supervisor_state::take_up(tenure& owner, const item& what) {
+  auto headers = what.batch->headers(what.index);
+  const auto* text = find_header(headers, retry_header);
+  auto note = text == nullptr ? std::nullopt : retry_note::read(*text);
+  if (!note) {
+    log(log_level::warn, name, "a record among those set aside does not say where it comes from",
+        {{"processor", cfg.name}, {"topic", retries_topic}, {"offset", std::to_string(what.record().offset)}});
+    return false;
+  }
+  std::erase_if(headers, [](const auto& one) { return one.name == retry_header; });
+  auto one = what;
+  one.batch = std::make_shared<single_record>(*what.batch, what.index, *note, std::move(headers));
+  one.index = 0;
+  one.attempt = note->attempt;
+  one.credited = true;
+  ++owed;
+  // Alone, not with its key: that has gone on.
+  const auto wait = milliseconds{std::max<int64_t>(note->due_ms - unix_ms(now()), 0)};
+  auto id = next_id++;
+  auto& place = parked.emplace(id, parked_key{}).first->second;
+  place.first_failure_ms = note->first_failure_ms;
+  one.parked = id;
+  park_behind(id, std::move(one));
+  park(owner, parked.at(id).records.front(), now() + wait);
+  return true;
 }
 
 // -- parked keys ------------------------------------------------------------------------------------------------------

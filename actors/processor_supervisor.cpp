@@ -95,6 +95,7 @@ void processor_supervisor_state::accept(const batch_ptr& batch) {
     return;
   }
   auto& owner = found->second;
+  const auto retries = batch->topic() == retries_topic;
   uint64_t skipped = 0;
   for (uint32_t i = 0; i < records.size(); ++i) {
     const auto done_before = owner.ledger.was_finished(records[i].offset);
@@ -109,7 +110,8 @@ void processor_supervisor_state::accept(const batch_ptr& batch) {
     one.index = i;
     one.tenure = found->first;
     one.number = number;
-    dispatch(owner, std::move(one));
+    if (!retries || !take_up(owner, one))
+      dispatch(owner, std::move(one));
   }
   if (skipped > 0) {
     counters->skipped.add(skipped);
@@ -506,6 +508,7 @@ processor_supervisor(processor_supervisor_state::self_pointer self, processor_co
                      std::shared_ptr<role<idempotency_actor>> claims, processor_stats* counters) {
   auto& st = self->state;
   st.cfg = std::move(cfg);
+  st.retries_topic = retries_topic_of(st.cfg);
   st.make_worker = std::move(make_worker);
   st.producer = std::move(producer);
   st.dead_letters = std::move(dead_letters);

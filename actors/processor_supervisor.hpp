@@ -76,6 +76,7 @@ struct processor_supervisor_state {
     std::vector<uint32_t> source_of; ///< A record's.
     std::vector<source> sources;
     uint32_t tries = 0;
+    std::optional<time_point> due{}; ///< They are no emitted records, but the sources themselves, set aside until then.
   };
   struct burial {
     item what;
@@ -170,6 +171,11 @@ struct processor_supervisor_state {
   /// A dead letter may be sent back: its event is not done.
   void forget(const item& what);
 
+  // Set aside.
+  void set_aside(const item& what, time_point when);
+  /// Where it was set aside before: parks it as it was, until it is due.
+  bool take_up(tenure& owner, const item& what);
+
   // Parked keys.
   void park(tenure& owner, item what, time_point due);
   void park_behind(uint64_t id, item what);
@@ -185,6 +191,7 @@ struct processor_supervisor_state {
 
   self_pointer self;
   processor_config cfg;
+  std::string retries_topic;
   worker_maker make_worker;
   bool keys_stay = false;
   std::shared_ptr<role<kafka_producer_actor>> producer;
@@ -221,7 +228,8 @@ struct processor_supervisor_state {
 /// keys again after a growing delay while others flow, records that will not do to `dead_letters`, what the processor
 /// emits to `producer`. Commits what is finished. With `keys_stay` each key has a worker for good, else any that is
 /// free may take it. Past the bounds of `cfg`, which must be `effective`, the consumer gets no credit. With
-/// `cfg.remember` each event is claimed from `claims` before it is processed, and done there before it is committed;
+/// `cfg.set_aside` long waits are spent in `retries_topic_of(cfg)`; a second supervisor, of the same `cfg` but for its
+/// topics, reads it. With `cfg.remember` each event is claimed from `claims` before it is processed, and done there before it is committed;
 /// while the store is away the records wait. Ends with an error when workers crash too often. `counters` must outlive
 /// it.
 processor_supervisor_actor::behavior_type

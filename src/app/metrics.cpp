@@ -61,7 +61,7 @@ std::string render_metrics(const stats& c) {
       all.push_back(std::move(one));
     };
     constexpr auto level = prometheus::MetricType::Gauge;
-    by_name("sluice_processor_in_total", "Records taken. All have one end: done, dead letter or returned.",
+    by_name("sluice_processor_in_total", "Records taken. All have one end: done, dead letter, set aside or returned.",
             &processor_stats::in);
     by_name("sluice_processor_done_total", "Records processed, with what they emitted acknowledged.",
             &processor_stats::done);
@@ -72,6 +72,8 @@ std::string render_metrics(const stats& c) {
     by_name("sluice_processor_in_flight", "Records without an end yet.", &processor_stats::in_flight, level);
     by_name("sluice_processor_skipped_total", "Records finished before a restart and not processed again.",
             &processor_stats::skipped);
+    by_name("sluice_processor_set_aside_total", "Records that wait in the topic for retries, and come again from there.",
+            &processor_stats::set_aside);
     by_name("sluice_processor_duplicates_total", "Of those done: their event was done before, nothing was done again.",
             &processor_stats::duplicates);
     by_name("sluice_processor_emitted_total", "Records published for processors.", &processor_stats::emitted);

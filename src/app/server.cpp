@@ -89,7 +89,8 @@ std::vector<topic_spec> wanted_topics(const config& cfg, const std::vector<proce
   for (const auto& one : processors) {
     for (const auto& topic : one.topics) {
       want(topic, cfg.kafka.partitions, false);
-      want(topic + ".dlq", cfg.kafka.partitions, false);
+      if (topic != retries_topic_of(one)) // dead letters go to the dead-letter topic of where they were
+        want(topic + ".dlq", cfg.kafka.partitions, false);
     }
     for (const auto& topic : one.outputs)
       want(topic, cfg.kafka.partitions, false);
@@ -162,6 +163,7 @@ struct server::impl {
   struct processing {
     processor_config cfg;
     processor what;
+    bool is_retries = false; ///< It reads what another one has set aside.
     processor_stats* numbers = nullptr;
     caf::actor supervisor{};
     std::shared_ptr<role<kafka_consumer_actor>> consumer = std::make_shared<role<kafka_consumer_actor>>();
@@ -169,6 +171,8 @@ struct server::impl {
     processor_stats* in_place_numbers = nullptr; ///< Null for all others.
     caf::actor in_place_supervisor{};
     std::shared_ptr<role<in_place_actor>> in_place = std::make_shared<role<in_place_actor>>();
+
+    std::string label() const { return is_retries ? cfg.name + ".retries" : cfg.name; }
   };
 
   explicit impl(config c) : cfg(std::move(c)) {}
@@ -449,7 +453,8 @@ json server::impl::status_body(const cluster_view& cluster, const std::map<std::
   for (const auto& one : pipelines)
     groups.push_back(group_of(cfg, one.cfg));
   for (const auto& one : processors)
-    groups.push_back(one.cfg.group);
+    if (!one.is_retries)
+      groups.push_back(one.cfg.group);
   json kafka{{"connected", cluster.connected}, {"brokers", cfg.kafka.brokers}, {"clientId", cfg.kafka.client_id}};
   if (!cluster.connected)
     kafka["error"] = cluster.error;
@@ -537,8 +542,7 @@ void server::impl::readiness(std::function<void(std::string)> answer) {
   });
 }
 
-// -- the tree
-// -----------------------------------------------------------------------------------------------------------
+// -- the tree ---------------------------------------------------------------------------------------------------------
 
 caf::expected<caf::actor> server::impl::start_pipeline(pipeline& which) {
   auto group = group_of(cfg, which.cfg);
@@ -586,18 +590,29 @@ caf::error server::impl::prepare_processors() {
   }
   if (auto problems = check(all); !problems.empty())
     return make_failure(ec::invalid_config, problems.front().key + ": " + problems.front().text);
+  for (size_t i = 0, count = processors.size(); i < count; ++i) {
+    if (processors[i].cfg.set_aside.count() == 0)
+      continue;
+    auto cfg_of_retries = processors[i].cfg;
+    cfg_of_retries.topics = {retries_topic_of(cfg_of_retries)};
+    cfg_of_retries.outputs.clear();
+    cfg_of_retries.max_parked_keys = cfg_of_retries.max_parked_records; // each waits alone
+    processors.push_back({.cfg = std::move(cfg_of_retries), .what = processors[i].what, .is_retries = true});
+  }
   for (auto& one : processors) {
-    one.numbers = &counters.processors[one.cfg.name];
+    one.numbers = &counters.processors[one.label()];
+    if (one.is_retries)
+      continue;
     // An actor may keep a state by key, and two of them would have half of it each.
     if (has_outbox(cfg) && one.cfg.remember.count() > 0 && one.what.function)
-      one.in_place_numbers = &counters.processors[one.cfg.name + ".in-place"];
+      one.in_place_numbers = &counters.processors[one.label() + ".in-place"];
   }
   return {};
 }
 
 caf::expected<caf::actor> server::impl::start_processor(processing& which) {
-  std::shared_ptr<record_source> source =
-      kafka::make_group_source(cfg.kafka, which.cfg.group, which.cfg.topics, log_kafka);
+  const auto group = which.is_retries ? retries_topic_of(which.cfg) : which.cfg.group;
+  std::shared_ptr<record_source> source = kafka::make_group_source(cfg.kafka, group, which.cfg.topics, log_kafka);
   const bool keys_stay = !which.what.function; // an actor may keep a state by key
   auto supervisor = system->spawn(processor_supervisor, which.cfg, make_workers(which), keys_stay, producer,
                                   dead_letters, claims, which.numbers);
@@ -738,7 +753,7 @@ std::vector<child_spec> server::impl::children() {
   for (auto& one : pipelines)
     all.push_back({"aggregation " + one.cfg.name, [this, &one] { return start_pipeline(one); }});
   for (auto& one : processors)
-    all.push_back({"processor " + one.cfg.name, [this, &one] { return start_processor(one); }});
+    all.push_back({"processor " + one.label(), [this, &one] { return start_processor(one); }});
   for (auto& one : processors)
     if (one.in_place_numbers != nullptr)
       all.push_back({"processor " + one.cfg.name + " in place", [this, &one] { return start_in_place(one); }});
@@ -775,7 +790,7 @@ std::vector<drain_step> server::impl::drain_steps() {
                        ask(self, one.consumer->get(), done, atom::drain_v);
                      }});
   for (auto& one : processors)
-    steps.push_back({"processor " + one.cfg.name, [ask, &one](self_pointer self, const std::function<void()>& done) {
+    steps.push_back({"processor " + one.label(), [ask, &one](self_pointer self, const std::function<void()>& done) {
                        ask(self, one.consumer->get(), done, atom::drain_v);
                      }});
   for (auto& one : processors)

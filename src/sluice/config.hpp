@@ -146,12 +146,17 @@ struct processor_config {
   uint32_t max_ahead = 0;         ///< Records from the oldest unfinished one on; at it the consumer waits. 1,000,000
   uint32_t in_flight_records = 0; ///< Between consumer and workers. 20,000
   uint32_t max_restarts = 0;      ///< Of crashed workers within a minute; one more fails the role. 100
+  /// A wait for the next attempt that is this long or longer is spent in the topic `retries_topic_of`, where it holds
+  /// nothing up, and where later records of its key do not wait for it; 0 = all wait in memory.
+  milliseconds set_aside{0};
   /// How long the store remembers by its id that an event is done, so that it is not done again; 0 = it does not ask.
   milliseconds remember{0};
 };
 
 /// The program's settings, changed by the file's, completed by the defaults.
 processor_config effective(const config& cfg, processor_config program, const processor_config& file);
+/// Where a processor's records wait that are set aside, whatever their topic; read by a group of the same name.
+std::string retries_topic_of(const processor_config& processor);
 
 /// `[notification]`: the processor that takes notifications to people and systems.
 struct notification_config {

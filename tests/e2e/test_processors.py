@@ -48,7 +48,7 @@ def count(server, what, processor):
 def check_sum(server, processor):
     """All that was taken has exactly one end."""
     numbers = {what: count(server, what, processor)
-               for what in ("in_total", "done_total", "dead_lettered_total", "returned_total", "in_flight")}
+               for what in ("in_total", "done_total", "dead_lettered_total", "set_aside_total", "returned_total", "in_flight")}
     taken = numbers.pop("in_total")
     assert taken == sum(numbers.values()), (taken, numbers)
     assert numbers["in_flight"] == 0, numbers
@@ -238,6 +238,26 @@ def test_the_shop_of_the_guide_does_what_the_guide_says(sluice, kafka):
         eventually("nothing is in flight", lambda name=name: count(server, "in_flight", name) == 0)
     for name in ("price", "welcome"):
         check_sum(server, name)
+
+
+@pytest.mark.seconds(180)
+def test_long_waits_are_spent_in_one_topic_and_survive_a_kill(moods, kafka):
+    topic, group = unique("moody"), unique("group")
+    server = moods(moody={"topics": [topic], "group": group, **QUICK, "retryInitial": 4000, "setAside": "2s"})
+    put(kafka, topic, [(f"k{i % 5}", f"once {i}") for i in range(500)] + [("k1", "throw"), ("k1", "after")])
+    eventually("all are set aside", lambda: count(server, "set_aside_total", "moody") == 501, timeout=60)
+    eventually("nothing waits for them", lambda: count(server, "done_total", "moody") == 1)
+    check_sum(server, "moody")
+    assert {one["topic"] for one in consume(kafka.bootstrap, f"{group}.retries")} == {f"{group}.retries"}
+    server.kill()
+    server.start()
+    eventually("all have an end", lambda: len(done(kafka, topic)) >= 501 and len(letters(kafka, topic)) >= 1, timeout=90)
+    eventually("nothing is in flight", lambda: count(server, "in_flight", "moody.retries") == 0)
+    check_sum(server, "moody.retries")
+    assert {one["payload"] for one in done(kafka, topic)} == {f"once {i} 2" for i in range(500)} | {"after 1"}
+    letter = letters(kafka, topic)[0]
+    assert letter["payload"] == "throw" and letter["headers"]["sluice-dlq-attempts"] == "3"
+    assert letter["headers"]["sluice-dlq-topic"] == topic and "sluice-retry" not in letter["headers"]
 
 
 # -- nothing twice -----------------------------------------------------------------------------------------------------

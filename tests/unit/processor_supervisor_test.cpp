@@ -935,3 +935,96 @@ CAF_TEST(a partition goes though the store is away) {
 }
 
 CAF_TEST_FIXTURE_SCOPE_END()
+CAF_TEST_FIXTURE_SCOPE(set_aside_tests, fixture)
+
+/// The record that was set aside, as the topic for retries has it, at offset 0 of partition 0.
+batch_ptr aside(const outgoing_record& from) {
+  class batch : public keyed_batch {
+  public:
+    batch(std::string topic, entry what) : keyed_batch(0, 0, {std::move(what)}), topic_(std::move(topic)) {}
+    const std::string& topic() const noexcept override { return topic_; }
+
+  private:
+    std::string topic_;
+  };
+  return std::make_shared<batch>(from.topic, entry{from.key.value_or(""), from.value.value_or(""), from.headers});
+}
+
+CAF_TEST(a long wait is spent in the topic for retries and holds nothing up) {
+  cfg.set_aside = 200ms;
+  cfg.in_flight_records = 100;
+  start(noting([](const record& in, context&) {
+    return in.value == "a1" ? make_failure(ec::processor_failed, "no") : caf::error{};
+  }));
+  feed(keyed(7, {of_event("e1", "a", "a1"), of_event("e2", "a", "a2")}));
+  pass(300ms);
+  CAF_CHECK_EQUAL(trace, (texts{"a1", "a2"}));
+  CAF_CHECK_EQUAL(committed(), 9);
+  CAF_CHECK_EQUAL(numbers.set_aside.get(), 1u);
+  CAF_CHECK_EQUAL(numbers.done.get(), 1u);
+  CAF_CHECK_EQUAL(numbers.in.get(), numbers.done.get() + numbers.set_aside.get());
+  CAF_CHECK_EQUAL(numbers.in_flight.get(), 0u);
+  CAF_CHECK_EQUAL(numbers.parked_keys.get(), 0u);
+  const auto& copy = published().seen.front()->front();
+  CAF_CHECK_EQUAL(copy.topic, retries_topic_of(inner().cfg));
+  CAF_CHECK_EQUAL(copy.key.value_or(""), "a");
+  CAF_CHECK_EQUAL(copy.value.value_or(""), "a1");
+}
+
+CAF_TEST(a record that was set aside is tried when it is due as what it was) {
+  cfg.set_aside = 200ms;
+  cfg.max_attempts = 2;
+  std::string place;
+  uint32_t attempt = 0;
+  start(noting([&](const record& in, context& out) {
+    place = in.topic + "/" + std::to_string(in.partition) + "/" + std::to_string(in.offset) + " " + out.event_id();
+    attempt = out.attempt();
+    return make_failure(ec::processor_failed, "no");
+  }));
+  feed(keyed(7, {of_event("e1", "a", "a1")}));
+  const auto copy = published().seen.front()->front();
+  const auto first_failure = inner().unix_ms(inner().now());
+  assign({{copy.topic, 0}});
+  feed(aside(copy));
+  CAF_CHECK_EQUAL(trace.size(), 1u);
+  CAF_CHECK_EQUAL(numbers.parked_records.get(), 1u);
+  pass(1s);
+  CAF_CHECK_EQUAL(trace.size(), 2u);
+  CAF_CHECK_EQUAL(place, "orders/0/7 e1");
+  CAF_CHECK_EQUAL(attempt, 2u);
+  CAF_REQUIRE_EQUAL(buried().size(), 1u);
+  const auto& letter = *buried().front();
+  CAF_CHECK_EQUAL(letter.topic, "orders");
+  CAF_CHECK_EQUAL(letter.offset, 7);
+  CAF_CHECK_EQUAL(letter.attempts, 2u);
+  CAF_CHECK_EQUAL(letter.first_failure_ms, first_failure);
+  CAF_CHECK_EQUAL(letter.headers.size(), 1u); // nothing of ours is left
+}
+
+CAF_TEST(what cannot be set aside waits in memory) {
+  cfg.set_aside = 200ms;
+  start(noting([](const record& in, context& out) { return failing_once("a1", in, out); }));
+  published().error = ec::unknown_topic;
+  feed(keyed(0, {{"a", "a1"}}));
+  CAF_CHECK_EQUAL(numbers.parked_keys.get(), 1u);
+  pass(1s);
+  CAF_CHECK_EQUAL(trace, (texts{"a1", "a1"}));
+  CAF_CHECK_EQUAL(numbers.set_aside.get(), 0u);
+  CAF_CHECK_EQUAL(numbers.done.get(), 1u);
+  check_sum();
+}
+
+CAF_TEST(a record among those set aside that says nothing is processed as it is) {
+  cfg.set_aside = 200ms;
+  start(noting());
+  auto topic = retries_topic_of(inner().cfg);
+  assign({{topic, 0}});
+  outgoing_record strange;
+  strange.topic = topic;
+  strange.value = "strange";
+  strange.headers = {{"sluice-retry", "1 2 3"}};
+  feed(aside(strange));
+  CAF_CHECK_EQUAL(trace, (texts{"strange"}));
+}
+
+CAF_TEST_FIXTURE_SCOPE_END()
