@@ -34,7 +34,10 @@ caf::error no_such_topic(const std::string& topic) {
 }
 
 uint64_t size_of(const dlq_letter& letter) {
-  return (letter.key ? letter.key->size() : 0) + (letter.value ? letter.value->size() : 0);
+  uint64_t bytes = (letter.key ? letter.key->size() : 0) + (letter.value ? letter.value->size() : 0);
+  for (const auto& header : letter.headers)
+    bytes += header.name.size() + header.value.size();
+  return bytes;
 }
 
 /// What a task knows before it reads letters.
@@ -395,7 +398,7 @@ void dlq_job_state::record() {
     audit.topic = audit_topic;
     audit.key = resource;
     audit.value = entry.dump(-1, ' ', false, json::error_handler_t::replace);
-    audit.headers.push_back({"sluice-event-id", id});
+    audit.headers.push_back({event_id_header, id});
     records->push_back(std::move(audit));
   }
   if (records->empty()) {

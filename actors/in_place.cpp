@@ -60,7 +60,7 @@ void in_place_state::take(const std::vector<outgoing_record>& kept, bool alone) 
   for (const auto& one : kept) {
     // Without an id of its own nobody could tell later that it has been processed.
     if (behind || waiting.size() >= max_waiting || waiting_bytes >= max_waiting_bytes ||
-        find_header(one.headers, "sluice-event-id") == nullptr) {
+        find_header(one.headers, event_id_header) == nullptr) {
       behind = true;
       break;
     }

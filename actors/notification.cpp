@@ -9,6 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "sluice/channels.hpp"
+#include "sluice/envelope.hpp"
+#include "sluice/json_text.hpp"
 #include "sluice/text_template.hpp"
 
 #include "rate_limit.hpp"
@@ -20,7 +22,6 @@ namespace {
 using nlohmann::json;
 
 const std::string live = "live";
-const std::string event_id_header = "sluice-event-id";
 
 struct target {
   std::string channel;
@@ -72,6 +73,8 @@ caf::error read_targets(const json& all, std::vector<target>& targets) {
 
 /// Takes the bare notification, or the envelope `{"type","data","metadata"}` around it.
 caf::error read(const std::string& value, content& result) {
+  if (is_nested_deeper(value, max_event_depth + 1)) // writing it down again recurses
+    return make_failure(ec::malformed_record, "the notification is nested deeper than 64 levels");
   auto all = json::parse(value, nullptr, false);
   if (!all.is_object())
     return make_failure(ec::malformed_record, "a notification is a JSON object");
@@ -161,10 +164,18 @@ private:
       metadata["eventId"] = out.event_id();
     if (!metadata.contains("timestamp"))
       metadata["timestamp"] = in.timestamp_ms;
+    const auto has_id = find_header(in.headers, event_id_header) != nullptr;
     for (const auto& [key, one] : all) {
       data["targets"] = json::array({{{"channel", one.channel}, {"to", one.to}}});
       json envelope{{"type", notifications_in}, {"data", data}, {"metadata", metadata}};
-      out.emit({.topic = in.topic, .key = key, .value = envelope.dump(-1, ' ', false, json::error_handler_t::replace)});
+      outgoing_record delivery;
+      delivery.topic = in.topic;
+      delivery.key = key;
+      delivery.value = envelope.dump(-1, ' ', false, json::error_handler_t::replace);
+      // Two records with the same envelope are one notification, also where its id stands nowhere else.
+      if (!has_id && metadata["eventId"].is_string())
+        delivery.headers.push_back({event_id_header, metadata["eventId"].get<std::string>() + "/" + key});
+      out.emit(std::move(delivery));
     }
     return {};
   }
@@ -313,6 +324,8 @@ processor_config notification_settings(const config& cfg) {
   settings.retry_initial = milliseconds{1000};
   settings.retry_max = milliseconds{60000};
   settings.retry_budget = std::chrono::hours{1};
+  settings.max_parked_keys = 10000; // one channel that is away must not stop the others
+  settings.max_parked_records = 20000;
   settings.remember = cfg.idempotency.ttl; // nobody wants the same mail again after a crash or a replay
   return settings;
 }

@@ -200,7 +200,7 @@ void outbox_state::send_more() {
       if (rewinding)
         return;
     } else {
-      if (const auto* id = find_header(next.record.headers, "sluice-event-id"); id && log_enabled(log_level::debug))
+      if (const auto* id = find_header(next.record.headers, event_id_header); id && log_enabled(log_level::debug))
         log(log_level::debug, name, "event goes to Kafka", {{"eventId", *id}, {"topic", next.record.topic}});
       in_flight[next.id] = {next.record.topic, next.bytes};
     }

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string_view>
 
+#include "crash.hpp"
 #include "dead_letter.hpp"
 #include "processor_supervisor.hpp"
 
@@ -303,7 +304,7 @@ void processor_supervisor_state::ask(uint64_t id) {
   auto wishes = std::make_shared<std::vector<claim>>();
   for (const auto& one : what.items)
     wishes->push_back(
-        {cfg.group, event_id_of(one), place_of(one), {}, cfg.timeout + cfg.retry_max + milliseconds{lease_spare}});
+        {scope(), event_id_of(one), place_of(one), {}, cfg.timeout + cfg.retry_max + milliseconds{lease_spare}});
   self->request(claims->get(), store_timeout, claims_ptr{std::move(wishes)})
       .then([this, id](const standings_ptr& found) { answered(id, *found); },
             [this, id](const caf::error& error) { not_answered(id, error); });
@@ -366,7 +367,7 @@ void processor_supervisor_state::remember(std::vector<item> done) {
     return;
   auto all = std::make_shared<std::vector<settlement>>();
   for (const auto& one : done)
-    all->push_back({cfg.group, event_id_of(one), place_of(one), true, {}, cfg.remember});
+    all->push_back({scope(), event_id_of(one), place_of(one), true, {}, cfg.remember});
   auto id = next_id++;
   remembrances[id] = {std::move(done), std::move(all)};
   note(id);
@@ -423,7 +424,7 @@ void processor_supervisor_state::drop_leaving(std::vector<item>& items, bool in_
 
 void processor_supervisor_state::forget(const item& what) {
   auto one = std::make_shared<std::vector<settlement>>();
-  one->push_back({cfg.group, event_id_of(what), place_of(what), false, {}, cfg.remember});
+  one->push_back({scope(), event_id_of(what), place_of(what), false, {}, cfg.remember});
   self->request(claims->get(), store_timeout, settlements_ptr{std::move(one)})
       .then([](atom::done) {},
             [this](const caf::error& error) { // its lease ends some time

@@ -18,6 +18,7 @@ constexpr auto commit_interval = 200ms;
 // Workers tell what they have done once a work: it takes about this long, so that little waits and little is lost.
 constexpr auto work_time = 20ms;
 constexpr uint32_t max_share = 4096;
+constexpr uint32_t max_asked = 256; // the store is asked for each of them
 // A worker that has been at one record for this long gives the others of its work back.
 constexpr auto patience = 100ms;
 constexpr auto crash_window = 1min;
@@ -283,7 +284,7 @@ void processor_supervisor_state::worked(const processor_work_ptr& work, uint32_t
   idle.push_back(work->slot);
   if (count > 0) {
     const auto each = std::max<clock::duration>((now() - slot.sent) / count, 1ns);
-    slot.share = static_cast<uint32_t>(std::clamp<int64_t>(work_time / each, 1, max_share));
+    slot.share = static_cast<uint32_t>(std::clamp<int64_t>(work_time / each, 1, asks_store() ? max_asked : max_share));
   }
   settle(slot, work, count, {});
   go_on();

@@ -159,6 +159,8 @@ struct processor_supervisor_state {
 
   // What the store knows.
   bool asks_store() const noexcept { return cfg.remember.count() > 0; }
+  /// Several processors may share a group.
+  std::string scope() const { return cfg.group + "/" + cfg.name; }
   void ask(uint64_t id);
   void answered(uint64_t id, const std::vector<standing>& found);
   void not_answered(uint64_t id, const caf::error& error);
@@ -229,9 +231,9 @@ struct processor_supervisor_state {
 /// emits to `producer`. Commits what is finished. With `keys_stay` each key has a worker for good, else any that is
 /// free may take it. Past the bounds of `cfg`, which must be `effective`, the consumer gets no credit. With
 /// `cfg.set_aside` long waits are spent in `retries_topic_of(cfg)`; a second supervisor, of the same `cfg` but for its
-/// topics, reads it. With `cfg.remember` each event is claimed from `claims` before it is processed, and done there before it is committed;
-/// while the store is away the records wait. Ends with an error when workers crash too often. `counters` must outlive
-/// it.
+/// topics, reads it. With `cfg.remember` each event is claimed from `claims` before it is processed, and done there
+/// before it is committed; while the store is away the records wait. Ends with an error when workers crash too often.
+/// `counters` must outlive it.
 processor_supervisor_actor::behavior_type
 processor_supervisor(processor_supervisor_state::self_pointer self, processor_config cfg, worker_maker make_worker,
                      bool keys_stay, std::shared_ptr<role<kafka_producer_actor>> producer,

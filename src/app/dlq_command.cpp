@@ -35,12 +35,16 @@ constexpr std::size_t ids_a_request = 1000;
 /// What others wrote must not move the cursor or change colours.
 std::string printable(std::string_view text, std::size_t most = std::string::npos) {
   std::string out;
+  unsigned char before = 0;
   for (char c : text.substr(0, most)) {
     auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7f)
+    if (before == 0xc2 && byte >= 0x80 && byte <= 0x9f) // U+0080 to U+009F, which terminals obey too
+      out.back() = '?';
+    else if (byte >= 0x20 && byte != 0x7f)
       out += c;
     else
       out += c == '\n' || c == '\t' ? ' ' : '?';
+    before = byte;
   }
   return out + (text.size() > most ? "…" : "");
 }
@@ -210,7 +214,7 @@ void print_letter(std::ostream& out, const json& letter) {
   if (!value.is_null())
     out << "\n"
         << (value.is_string() && member(letter, "valueEncoding") != "json" ? printable(value.get<std::string>())
-                                                                           : value.dump(2))
+                                                                           : value.dump(2, ' ', true))
         << "\n";
 }
 

@@ -72,8 +72,8 @@ std::string render_metrics(const stats& c) {
     by_name("sluice_processor_in_flight", "Records without an end yet.", &processor_stats::in_flight, level);
     by_name("sluice_processor_skipped_total", "Records finished before a restart and not processed again.",
             &processor_stats::skipped);
-    by_name("sluice_processor_set_aside_total", "Records that wait in the topic for retries, and come again from there.",
-            &processor_stats::set_aside);
+    by_name("sluice_processor_set_aside_total",
+            "Records that wait in the topic for retries, and come again from there.", &processor_stats::set_aside);
     by_name("sluice_processor_duplicates_total", "Of those done: their event was done before, nothing was done again.",
             &processor_stats::duplicates);
     by_name("sluice_processor_emitted_total", "Records published for processors.", &processor_stats::emitted);

@@ -117,7 +117,7 @@ std::vector<option> table() {
     {.key = "sse.lifetime", .field = SLUICE_FIELD(sse.lifetime), .help = "A stream is ended after it, varied by 20 %, and its client comes back where it was; 0 = never.", .max = week},
     {.key = "sse.checkpoint", .field = SLUICE_FIELD(sse.checkpoint), .help = "How often the cursor of a quiet stream is moved on by a block of only an id.", .min = 100, .max = hour},
 
-    {.key = "notification.enabled", .field = SLUICE_FIELD(notification.enabled), .help = "Run the notification processor. With telegramToken or smtpHost it runs anyway."},
+    {.key = "notification.enabled", .field = SLUICE_FIELD(notification.enabled), .help = "Run the notification processor. With telegramToken, smtpHost or webhookUrl it runs anyway."},
     {.key = "notification.telegramToken", .field = SLUICE_FIELD(notification.telegram_token), .help = "Token of the Telegram bot that sends.", .env = {"TELEGRAM_BOT_TOKEN"}, .secret = true},
     {.key = "notification.telegramChat", .field = SLUICE_FIELD(notification.telegram_chat), .help = "Chat for notifications that name none: its number, or `@channel`.", .env = {"TELEGRAM_CHAT_ID"}},
     {.key = "notification.telegramUrl", .field = SLUICE_FIELD(notification.telegram_url), .help = "Server of the Bot API: Telegram's, or one of your own.", .env = {"TELEGRAM_API_URL"}},
@@ -205,7 +205,7 @@ std::vector<option> table() {
     {.key = "processor.inFlightRecords", .field = SLUICE_PROCESSOR(in_flight_records), .help = "Records between consumer and workers, at most. 20000.", .max = 10000000},
     {.key = "processor.maxRestarts", .field = SLUICE_PROCESSOR(max_restarts), .help = "Restarts of crashed workers within a minute, at most; one more fails the role. 100.", .max = 1000000},
     {.key = "processor.setAside", .field = SLUICE_PROCESSOR(set_aside), .help = "A wait for the next attempt that is this long or longer is spent in the topic `<group>.retries`: it holds nothing up, and later records of its key do not wait for it. 0 = all wait in memory.", .max = 30 * 24 * hour},
-    {.key = "processor.remember", .field = SLUICE_PROCESSOR(remember), .help = "How long the store remembers that an event is done, by its id and the group: met again, at another place or after a crash, it is not done again. 0 = the store is not asked.", .max = 30 * 24 * hour},
+    {.key = "processor.remember", .field = SLUICE_PROCESSOR(remember), .help = "How long the store remembers that an event is done, by its id, the group and the name: met again, at another place or after a crash, it is not done again. 0 = as the program says, where not at all by default.", .max = 30 * 24 * hour},
 
     {.key = "template.name", .field = SLUICE_TEMPLATE(name), .help = "Its name, by which notifications ask for it."},
     {.key = "template.title", .field = SLUICE_TEMPLATE(title), .help = "The title. In all three `{{name}}` stands for a field of the notification's `data`, `{{user.name}}` for one within."},

@@ -10,6 +10,12 @@ namespace sluice::outbound {
 
 namespace {
 
+/// Whether the server refuses this client, by RFC 5321 and RFC 4954, not this mail: the service closes, or the login is
+/// missing or wrong.
+bool is_about_us(long status) {
+  return status == 421 || status == 454 || status == 530 || status == 534 || status == 535 || status == 538;
+}
+
 class mailer : public notifier {
 public:
   explicit mailer(const notification_config& cfg)
@@ -44,14 +50,16 @@ public:
     exchange.upload(message);
     auto answer = exchange.run();
     // That it does not want this mail now says nothing about others.
-    circuit_.report(who, answer.code == CURLE_OK || (answer.status >= 400 && answer.status != 421),
-                    circuit_breaker::clock::now());
+    const auto refuses_us = is_about_us(answer.status);
+    if (answer.code != CURLE_ABORTED_BY_CALLBACK)
+      circuit_.report(who, answer.code == CURLE_OK || (answer.status >= 400 && !refuses_us),
+                      circuit_breaker::clock::now());
     if (answer.code == CURLE_OK)
       return {};
     // The server has refused it for good only where it has said so.
-    if (answer.status >= 500 && answer.status < 600)
+    if (answer.status >= 500 && answer.status < 600 && !refuses_us)
       return make_failure(ec::rejected, who + " answered " + answer.last_line);
-    if (answer.status >= 400 && answer.status < 500)
+    if (answer.status >= 400 && answer.status < 600)
       answer.trouble = "answered " + answer.last_line;
     return trouble_with(who, answer);
   }

@@ -89,7 +89,6 @@ void transfer::upload(const std::string& body) {
 }
 
 void transfer::only_public() {
-  set(CURLOPT_PROXY, ""); // what a proxy connects to nobody here can see
   set(CURLOPT_OPENSOCKETFUNCTION, &transfer::open_socket);
   set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(this));
 }
@@ -148,6 +147,8 @@ curl_socket_t transfer::open_socket(void* me, curlsocktype, curl_sockaddr* addre
 }
 
 caf::error trouble_with(std::string_view who, const reply& what) {
+  if (what.code == CURLE_ABORTED_BY_CALLBACK)
+    return make_failure(ec::shutting_down, std::string{who} + ": nobody waits for the answer any more");
   return make_failure(ec::target_unavailable, std::string{who} + ": " + what.trouble);
 }
 

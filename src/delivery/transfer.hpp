@@ -65,7 +65,7 @@ public:
   void post(std::string_view type, const std::string& body);
   /// An upload of `body`, as SMTP wants its mail.
   void upload(const std::string& body);
-  /// Connects to public addresses only, and to no proxy. What was refused is in the reply's trouble, and `refused` says
+  /// Connects to public addresses only. What was refused is in the reply's trouble, and `refused` says
   /// so.
   void only_public();
   reply run();
@@ -88,7 +88,7 @@ private:
   reply reply_;
 };
 
-/// `ec::target_unavailable` with what went wrong on the way to `who`.
+/// `ec::target_unavailable` with what went wrong on the way to `who`; `ec::shutting_down` where it was cancelled.
 caf::error trouble_with(std::string_view who, const reply& what);
 
 /// What an HTTP status means for a notification: done, not now (408, 425, 429, 5xx), or never. `detail` is for people.

@@ -10,6 +10,7 @@
 #include "sluice/envelope.hpp"
 #include "sluice/json_text.hpp"
 #include "sluice/log.hpp"
+#include "sluice/processor.hpp"
 
 namespace sluice::http {
 
@@ -70,6 +71,11 @@ std::string all_acknowledged(const std::vector<delivery>& all, const std::vector
   return out;
 }
 
+/// What only sluice says of a record: senders may give an event id, a deadline, a correlation, not these.
+bool is_own_header(const std::string& name) {
+  return name.starts_with("sluice-dlq-") || name == "sluice-redrives" || name == "sluice-retry";
+}
+
 /// One `{key?, value, headers?, partition?}`; `where` is its JSON pointer, for errors.
 bool read_message(const json& message, const std::string& where, outgoing_record& record,
                   std::optional<response>& wrong) {
@@ -106,6 +112,8 @@ bool read_message(const json& message, const std::string& where, outgoing_record
     for (const auto& [name, text] : headers.items()) {
       if (!text.is_string())
         return bad("/headers/" + name, "must be a string");
+      if (is_own_header(name))
+        return bad("/headers/" + name, "is set by sluice only; leave it out");
       record.headers.push_back({name, text.get<std::string>()});
     }
   }
@@ -149,9 +157,11 @@ void send(const api& with, const request& req, bool batch, const responder& resp
       respond(std::move(*wrong));
       return;
     }
-    ids.push_back(make_event_id(req, i));
+    const auto* given = find_header(record.headers, event_id_header);
+    ids.push_back(given != nullptr ? *given : make_event_id(req, i));
     for (auto& header : tracing_headers(req, ids.back()))
-      record.headers.push_back(std::move(header));
+      if (find_header(record.headers, header.name) == nullptr)
+        record.headers.push_back(std::move(header));
     records.push_back(std::move(record));
   }
   publish_and_answer(with, std::move(records), std::move(ids), 200, batch, respond);

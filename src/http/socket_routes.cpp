@@ -93,7 +93,7 @@ private:
       refuse(ref, "64 of your publications wait for Kafka; wait for an ack");
       return;
     }
-    record.headers.push_back({"sluice-event-id", id});
+    record.headers.push_back({event_id_header, id});
     with_->publish(
         {std::move(record)}, [self = shared_from_this(), ref, id](const caf::expected<std::vector<delivery>>& outcome) {
           --self->pending_;

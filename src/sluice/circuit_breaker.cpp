@@ -23,7 +23,8 @@ caf::error circuit_breaker::call(const std::string& system, const std::function<
     return spared(system, wait);
   try {
     auto error = work();
-    report(system, !is_failure(error), clock::now());
+    if (code_of(error) != ec::shutting_down) // given up by us
+      report(system, !is_failure(error), clock::now());
     return error;
   } catch (...) {
     report(system, false, clock::now());
@@ -37,8 +38,8 @@ std::chrono::milliseconds circuit_breaker::admit(const std::string& system, cloc
   if (it == circuits_.end() || it->second.wait.count() == 0)
     return {};
   auto& one = it->second;
-  if (now < one.until)
-    return std::chrono::ceil<std::chrono::milliseconds>(one.until - now);
+  if (now < one.until) // while it is tried: for as long as before, the answer may be there any moment
+    return one.is_tried ? one.wait : std::chrono::ceil<std::chrono::milliseconds>(one.until - now);
   one.is_tried = true;
   one.until = now + how_.max_wait; // should nobody ever tell what came of it, there is another one
   return {};
@@ -57,10 +58,13 @@ void circuit_breaker::report(const std::string& system, bool answers, clock::tim
   }
   if (it == circuits_.end()) {
     if (circuits_.size() >= max_systems)
+      std::erase_if(circuits_, [&](const auto& entry) { return entry.second.last_failure + how_.max_wait * 2 < now; });
+    if (circuits_.size() >= max_systems)
       return;
     it = circuits_.emplace(system, circuit{}).first;
   }
   auto& one = it->second;
+  one.last_failure = now;
   ++one.failures;
   if (one.failures < how_.failures)
     return;

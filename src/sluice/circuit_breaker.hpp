@@ -26,15 +26,15 @@ public:
     std::chrono::milliseconds first_wait{1000};
     std::chrono::milliseconds max_wait{60000};
   };
-  /// Circuits with a failure, at most: beyond it further systems are not watched.
+  /// Circuits with a failure not long ago, at most: beyond it further systems are not watched.
   static constexpr std::size_t max_systems = 10000;
 
   circuit_breaker() : circuit_breaker(settings{}) {}
   explicit circuit_breaker(settings how) : how_(how) {}
 
   /// Calls `work` where the system's circuit is closed, or it is time to try; else answers `spared`.
-  /// `target_unavailable`, `attempt_timeout` and what is thrown are failures of the system; any other error says that
-  /// it answers.
+  /// `target_unavailable`, `attempt_timeout` and what is thrown are failures of the system, `shutting_down` says
+  /// nothing of it, any other error says that it answers.
   caf::error call(const std::string& system, const std::function<caf::error()>& work);
 
   /// Zero: call the system, and tell by `report` what came of it. Else: how long not to, see `spared`.
@@ -47,6 +47,7 @@ private:
     std::chrono::milliseconds wait{0}; ///< Zero: closed.
     clock::time_point until;           ///< Nothing goes through before.
     bool is_tried = false;             ///< One call has been let through since.
+    clock::time_point last_failure;
   };
 
   const settings how_;

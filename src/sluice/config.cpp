@@ -25,7 +25,7 @@ auth_mode mode_of(const config& cfg) {
 
 bool sends_notifications(const config& cfg) {
   const auto& x = cfg.notification;
-  return x.enabled || !x.telegram_token.empty() || !x.smtp_host.empty();
+  return x.enabled || !x.telegram_token.empty() || !x.smtp_host.empty() || !x.webhook_url.empty();
 }
 
 bool has_outbox(const config& cfg) {

@@ -10,7 +10,6 @@ namespace sluice {
 namespace {
 
 constexpr std::string_view dlq_prefix = "sluice-dlq-";
-constexpr std::string_view event_id_header = "sluice-event-id";
 constexpr std::string_view deadline_header = "sluice-deadline";
 
 template <class Number>
@@ -48,11 +47,6 @@ void read_member(dlq_letter& into, std::string_view name, const std::string& val
     read_number(value, into.first_failure_ms);
   else if (name == "last-failure")
     read_number(value, into.last_failure_ms);
-}
-
-const std::string* find(const std::vector<record_header>& headers, std::string_view name) {
-  auto it = std::find_if(headers.begin(), headers.end(), [name](const auto& x) { return x.name == name; });
-  return it == headers.end() ? nullptr : &it->value;
 }
 
 bool contains(const std::optional<std::string>& where, const std::string& text) {
@@ -99,7 +93,7 @@ dlq_letter read_dead_letter(const record_batch& batch, std::size_t index) {
         std::remove_if(begin, letter.headers.end(), [](const auto& x) { return x.name.starts_with(dlq_prefix); }),
         letter.headers.end());
   }
-  if (const auto* redrives = find(letter.headers, redrives_header))
+  if (const auto* redrives = find_header(letter.headers, redrives_header))
     read_number(*redrives, letter.redrives);
   return letter;
 }
@@ -119,7 +113,7 @@ outgoing_record redriven_record(const dlq_letter& letter, int64_t now_ms) {
     if (header.name != redrives_header && !passed)
       record.headers.push_back(header);
   }
-  if (find(record.headers, event_id_header) == nullptr)
+  if (find_header(record.headers, event_id_header) == nullptr)
     record.headers.push_back({std::string{event_id_header}, event_id_of(letter)});
   record.headers.push_back({std::string{redrives_header}, std::to_string(letter.redrives + 1)});
   return record;

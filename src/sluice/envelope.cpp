@@ -16,7 +16,6 @@ namespace {
 
 using json = nlohmann::ordered_json; // data stays in its sender's order
 
-constexpr std::string_view event_id_header = "sluice-event-id";
 constexpr std::string_view correlation_id_header = "sluice-correlation-id";
 
 std::string to_text(const json& value) {

@@ -10,7 +10,6 @@ namespace sluice {
 
 namespace {
 
-constexpr std::string_view event_id_header = "sluice-event-id";
 constexpr std::string_view deadline_header = "sluice-deadline";
 /// What goes on from hop to hop.
 constexpr std::array<std::string_view, 4> inherited{"traceparent", "tracestate", "sluice-correlation-id",

@@ -14,6 +14,9 @@
 
 namespace sluice {
 
+/// The header with an event's id: the same in every attempt and on every hop.
+inline constexpr const char* event_id_header = "sluice-event-id";
+
 /// A record header. Kafka allows a name more than once; order is kept. Values are bytes.
 struct record_header {
   std::string name;

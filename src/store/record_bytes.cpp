@@ -76,7 +76,7 @@ std::string to_bytes(const outgoing_record& record) {
   put(out, static_cast<int64_t>(record.headers.size()));
   for (const auto& header : record.headers) {
     put(out, std::string_view{header.name});
-    put(out, std::string_view{header.value});
+    put(out, header.has_value ? std::optional{header.value} : std::nullopt);
   }
   return out;
 }
@@ -92,8 +92,8 @@ std::optional<outgoing_record> from_bytes(std::string_view bytes) {
   record.timestamp_ms = in.number();
   for (auto headers = in.number(); headers > 0 && !in.broken; --headers) {
     auto name = in.text(), value = in.text();
-    if (name && value)
-      record.headers.push_back({std::move(*name), std::move(*value)});
+    if (name)
+      record.headers.push_back({std::move(*name), value.value_or(""), value.has_value()});
     else
       in.broken = true;
   }

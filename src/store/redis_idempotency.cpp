@@ -30,9 +30,9 @@ return {}
 // ARGV: owner, answer, milliseconds; without the latter two it is released.
 constexpr const char* settle_script = R"(
 local seen = redis.call('HMGET', KEYS[1], 'owner', 'answer')
-if seen[1] ~= ARGV[1] then return 0 end
+if seen[1] and seen[1] ~= ARGV[1] then return 0 end
 if #ARGV > 1 then
-  redis.call('HSET', KEYS[1], 'answer', ARGV[2])
+  redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'answer', ARGV[2])
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 elseif not seen[2] then
   redis.call('DEL', KEYS[1])

@@ -94,10 +94,11 @@ public:
     auto error = base_.transact([&](soci::session& sql) {
       long long now = now_ms();
       auto limit = static_cast<long long>(most);
-      soci::statement forget = (sql.prepare << "delete from sluice_idempotency where (scope, id) in"
-                                               " (select scope, id from sluice_idempotency where until_ms <= :now"
-                                               " order by until_ms limit :most)",
-                                soci::use(now, "now"), soci::use(limit, "most"));
+      soci::statement forget =
+          (sql.prepare << "delete from sluice_idempotency where until_ms <= :now and (scope, id) in"
+                          " (select scope, id from sluice_idempotency where until_ms <= :now"
+                          " order by until_ms limit :most)",
+           soci::use(now, "now"), soci::use(limit, "most"));
       forget.execute(true);
       gone = static_cast<std::size_t>(std::max<long long>(forget.get_affected_rows(), 0));
     });
@@ -134,11 +135,15 @@ void settle_within(soci::session& sql, const settlement& one) {
         soci::use(scope, "scope"), soci::use(id, "id"), soci::use(owner, "owner");
     return;
   }
-  long long until = now_ms() + one.ttl.count();
-  sql << "update sluice_idempotency set done = 1, answer = :answer, until_ms = :until"
-         " where scope = :scope and id = :id and owner = :owner",
-      soci::use(one.answer, "answer"), soci::use(until, "until"), soci::use(scope, "scope"), soci::use(id, "id"),
-      soci::use(owner, "owner");
+  long long now = now_ms(), until = now + one.ttl.count();
+  // Where the claim has run out meanwhile and nobody else has it, it is done all the same.
+  sql << "insert into sluice_idempotency (scope, id, owner, fingerprint, done, answer, until_ms)"
+         " values (:scope, :id, :owner, '', 1, :answer, :until)"
+         " on conflict (scope, id) do update set owner = excluded.owner, done = 1, answer = excluded.answer,"
+         " until_ms = excluded.until_ms where sluice_idempotency.owner = excluded.owner"
+         " or (sluice_idempotency.done = 0 and sluice_idempotency.until_ms <= :now)",
+      soci::use(scope, "scope"), soci::use(id, "id"), soci::use(owner, "owner"), soci::use(one.answer, "answer"),
+      soci::use(until, "until"), soci::use(now, "now");
 }
 
 std::unique_ptr<idempotency_store> make_sql_idempotency_store(const std::string& url) {

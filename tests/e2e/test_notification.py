@@ -370,7 +370,8 @@ def test_mail_goes_over_tls_from_the_first_byte_and_a_wrong_password_is_said(not
         produce(kafka.bootstrap, topics[1], [{"title": "T", "targets": [to("email", "ann@example.com")]}])
         ended(wrong, done=1, dead=1)
         (letter,) = letters(kafka, topics[1])
-        assert letter["headers"]["sluice-dlq-error"] == "rejected" and "535" in letter["headers"]["sluice-dlq-reason"]
+        assert letter["headers"]["sluice-dlq-error"] == "target_unavailable"  # the mail is well, we are not
+        assert letter["headers"]["sluice-dlq-attempts"] == "3" and "535" in letter["headers"]["sluice-dlq-reason"]
     finally:
         secure.stop()
 

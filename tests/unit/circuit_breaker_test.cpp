@@ -49,7 +49,7 @@ CAF_TEST(one call tries and the others go on waiting) {
   fail(3);
   now += 100ms;
   CAF_CHECK_EQUAL(admit(), 0ms);
-  CAF_CHECK_GREATER(admit(), 0ms);
+  CAF_CHECK_EQUAL(admit(), 100ms);
   sut.report("bank", true, now);
   CAF_CHECK_EQUAL(admit(), 0ms);
   fail(2);
@@ -109,12 +109,25 @@ CAF_TEST(calls are not made while the circuit is open) {
   CAF_CHECK_EQUAL(calls, 6);
 }
 
+CAF_TEST(what is given up says nothing of the system) {
+  now = circuit_breaker::clock::now();
+  fail(2);
+  CAF_CHECK_EQUAL(code_of(sut.call("bank", [] { return make_failure(ec::shutting_down, "cancelled"); })),
+                  ec::shutting_down);
+  fail();
+  CAF_CHECK_GREATER(admit(), 0ms);
+}
+
 CAF_TEST(there is a bound to the systems that are watched) {
   for (size_t i = 0; i < circuit_breaker::max_systems + 10; ++i)
     for (int j = 0; j < 3; ++j)
       sut.report("host-" + std::to_string(i), false, now);
   CAF_CHECK_GREATER(admit("host-0"), 0ms);
   CAF_CHECK_EQUAL(admit("host-" + std::to_string(circuit_breaker::max_systems + 1)), 0ms);
+  now += 1h; // all of them have been quiet since
+  for (int j = 0; j < 3; ++j)
+    sut.report("another", false, now);
+  CAF_CHECK_GREATER(admit("another"), 0ms);
 }
 
 CAF_TEST_FIXTURE_SCOPE_END()

@@ -53,6 +53,11 @@ batch_ptr keyed(int64_t first, std::vector<entry> entries, int32_t partition = 0
   return std::make_shared<keyed_batch>(partition, first, std::move(entries));
 }
 
+/// A record of the event `id`.
+entry of_event(const std::string& id, const std::string& key, const std::string& value) {
+  return {key, value, {{"sluice-event-id", id}}};
+}
+
 struct consumer_state {
   uint32_t credit = 0;
   partition_list committed; ///< The last commit of each.
@@ -797,11 +802,6 @@ CAF_TEST(nothing is read too far ahead of an unfinished record) {
 CAF_TEST_FIXTURE_SCOPE_END()
 CAF_TEST_FIXTURE_SCOPE(remembering_tests, fixture)
 
-/// A record of the event `id`.
-entry of_event(const std::string& id, const std::string& key, const std::string& value) {
-  return {key, value, {{"sluice-event-id", id}}};
-}
-
 CAF_TEST(an event that is done is not processed again wherever it comes from) {
   cfg.remember = 1h;
   cfg.in_flight_records = 100;
@@ -830,7 +830,7 @@ CAF_TEST(an event that somebody else is at waits with its key and costs no attem
   cfg.in_flight_records = 100;
   cfg.max_attempts = 1;
   start(noting());
-  store().known[inner().cfg.group + ":e1"] = {"elsewhere", false};
+  store().known[inner().cfg.group + "/test:e1"] = {"elsewhere", false};
   feed(keyed(0, {of_event("e1", "a", "a1"), of_event("e2", "a", "a2"), of_event("e3", "b", "b1")}));
   CAF_CHECK_EQUAL(trace, (texts{"b1"}));
   pass(3s);
@@ -894,10 +894,10 @@ CAF_TEST(what emits is remembered once the broker has what it emitted) {
   }));
   published().hold = true;
   feed(keyed(0, {of_event("e1", "a", "a1")}));
-  CAF_CHECK(!store().known.at(inner().cfg.group + ":e1").done);
+  CAF_CHECK(!store().known.at(inner().cfg.group + "/test:e1").done);
   self->send(producer, atom::retry_v, uint64_t{0});
   consume_messages();
-  CAF_CHECK(store().known.at(inner().cfg.group + ":e1").done);
+  CAF_CHECK(store().known.at(inner().cfg.group + "/test:e1").done);
   CAF_CHECK_EQUAL(numbers.done.get(), 1u);
 }
 
