@@ -15,11 +15,19 @@ struct dlq_workbench_state {
   using self_pointer = dlq_workbench_actor::stateful_pointer<dlq_workbench_state>;
   explicit dlq_workbench_state(self_pointer self) : self(self) {}
   /// A job for the next task; `topic`: it sends letters of it back.
-  caf::expected<dlq_job_actor> hire(const std::string& topic = {});
+  caf::expected<dlq_job_actor> hire(const std::string& topic);
+  void dismiss(const caf::actor_addr& job);
+  /// Has a job do what the message says.
+  template <class Answer, class... Message>
+  caf::result<Answer> pass_on(const std::string& topic, const Message&... message);
 
   self_pointer self;
   std::function<dlq_job_actor()> make_job;
-  std::map<caf::actor_addr, caf::actor> jobs;
+  struct job {
+    caf::actor who;
+    std::function<void(const caf::error&)> fail; ///< Answers whoever waits for it.
+  };
+  std::map<caf::actor_addr, job> jobs;
   std::map<caf::actor_addr, std::string> redrives; ///< The topic of each that sends letters back.
   static inline const char* name = "dlq";
 };

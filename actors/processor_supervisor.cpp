@@ -432,7 +432,9 @@ void processor_supervisor_state::worker_ended(const caf::down_msg& down) {
   if (auto work = std::exchange(slot.current, nullptr)) {
     const auto begun = work->stop();
     const auto ended = begun == 0 ? 0 : begun - 1;
-    const auto broken = begun > 0 && begun <= work->items.size();
+    // A request that came too late for the processor's actor: an earlier record ended it, this one is not to blame.
+    const auto broken =
+        begun > 0 && begun <= work->items.size() && down.reason != caf::make_error(caf::sec::request_receiver_down);
     settle(slot, work, ended, broken ? make_failure(ec::processor_failed, "its worker ended: " + cause) : caf::error{});
   }
   const auto at = now();

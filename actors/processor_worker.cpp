@@ -44,8 +44,10 @@ void processor_worker_state::run(const processor_work_ptr& work, uint32_t index)
                 run(work, index + 1);
               },
               [this, work, index, job](caf::error& error) {
-                if (error == caf::sec::request_receiver_down) {
-                  self->quit(error); // the supervisor sees where we were
+                // It was gone before, or it has thrown, which ended it: nothing more for it, and nothing of the next
+                // record's. The supervisor sees where we were.
+                if (error == caf::sec::request_receiver_down || error == caf::sec::runtime_error) {
+                  self->quit(error);
                   return;
                 }
                 settle(*work, index, *job, std::move(error));

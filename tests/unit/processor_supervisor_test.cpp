@@ -567,6 +567,8 @@ processor_actor::behavior_type moody(processor_actor::stateful_pointer<moody_sta
                                      std::vector<context_ptr>* hanging) {
   return {[self, trace, hanging](const context_ptr& job) -> caf::result<atom::done> {
     trace->push_back(job->input().value);
+    if (job->input().value == "throw")
+      throw std::runtime_error("thrown");
     if (job->input().value == "crash") {
       self->quit(make_failure(ec::processor_failed, "crashed"));
       return self->make_response_promise<atom::done>(); // which nobody will deliver
@@ -675,6 +677,22 @@ CAF_TEST(a worker that crashes is started again and its record is tried again) {
   CAF_CHECK_EQUAL(buried().front()->error, ec::processor_failed);
   CAF_CHECK_EQUAL(committed(), 3);
   check_sum();
+}
+
+CAF_TEST(a record that ends its processor takes no other with it) {
+  for (const auto* value : {"throw", "crash"}) {
+    cfg.max_attempts = 1;
+    cfg.concurrency = 1; // so that they share a work
+    auto before = numbers.done.get();
+    start(moody_processor());
+    feed(keyed(0, {{"a", value}, {"b", "b1"}, {"c", "c1"}}));
+    pass(5s);
+    CAF_REQUIRE_EQUAL(buried().size(), 1u);
+    CAF_CHECK_EQUAL(buried().front()->value.value_or(""), value);
+    CAF_CHECK_EQUAL(numbers.done.get(), before + 2);
+    CAF_CHECK_EQUAL(committed(), 3);
+    check_sum();
+  }
 }
 
 CAF_TEST(too many crashes end the supervisor with their cause) {
