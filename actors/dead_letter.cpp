@@ -13,12 +13,6 @@ constexpr std::chrono::minutes answer_timeout{2}; // the producer answers within
 constexpr std::chrono::milliseconds first_delay{200};
 constexpr std::chrono::milliseconds max_delay{10000};
 
-std::string event_id_of(const failed_record& failed) {
-  auto it = std::find_if(failed.headers.begin(), failed.headers.end(),
-                         [](const record_header& one) { return one.name == "sluice-event-id"; });
-  return it == failed.headers.end() ? "unknown" : it->value;
-}
-
 } // namespace
 
 failed_record failed_record_of(const record_batch& batch, std::size_t index) {
@@ -98,7 +92,7 @@ dead_letter_actor::behavior_type dead_letter(dead_letter_state::self_pointer sel
       [self](const failed_ptr& failed) -> caf::result<atom::done> {
         auto& st = self->state;
         log(log_level::warn, st.name, "record goes to its dead-letter topic",
-            {{"eventId", event_id_of(*failed)},
+            {{"eventId", event_id_of(failed->headers, failed->topic, failed->partition, failed->offset)},
              {"topic", failed->topic},
              {"partition", std::to_string(failed->partition)},
              {"offset", std::to_string(failed->offset)},

@@ -313,6 +313,7 @@ processor_config notification_settings(const config& cfg) {
   settings.retry_initial = milliseconds{1000};
   settings.retry_max = milliseconds{60000};
   settings.retry_budget = std::chrono::hours{1};
+  settings.remember = cfg.idempotency.ttl; // nobody wants the same mail again after a crash or a replay
   return settings;
 }
 

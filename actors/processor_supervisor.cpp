@@ -28,6 +28,9 @@ constexpr size_t max_burials = 1000;
 constexpr auto burial_timeout = 30min;
 constexpr auto publish_timeout = 2min; // the producer answers within its delivery timeout
 constexpr auto restore_timeout = 1min;
+constexpr auto store_timeout = 10s;
+constexpr auto busy_delay = 1s;   // until an event is claimed again that somebody else is at
+constexpr auto lease_spare = 10s; // beyond the attempt and the wait for the next one
 constexpr auto first_repeat_delay = 200ms;
 constexpr auto max_repeat_delay = 10s;
 
@@ -55,6 +58,17 @@ private:
 
 const record_view& record_of(const processor_work::item& what) {
   return what.batch->records()[what.index];
+}
+
+std::string event_id_of(const processor_work::item& what) {
+  return event_id_of(what.batch->headers(what.index), what.batch->topic(), what.batch->partition(),
+                     record_of(what).offset);
+}
+
+/// Who claims an event: a place in the log, so that the next member to have the partition has the claim at once.
+std::string place_of(const processor_work::item& what) {
+  return what.batch->topic() + "/" + std::to_string(what.batch->partition()) + "/" +
+         std::to_string(record_of(what).offset);
 }
 
 /// Trouble that is over some time: the records are worth another try, the processor need not run again.
@@ -199,6 +213,12 @@ void processor_supervisor_state::revoke(const partition_list& partitions, bool l
       slot.current->cancelled = true;
       slot.current->stop();
     }
+  for (auto& [id, one] : inquiries)
+    if (one.is_waiting)
+      drop_leaving(one.items, true);
+  for (auto& [id, one] : remembrances)
+    if (one.is_waiting)
+      drop_leaving(one.items, false);
   if (lost) // someone else has them: nothing may be committed, nothing is waited for
     for (auto id : what.tenures) {
       count_returned(tenures.at(id));
@@ -237,7 +257,8 @@ void processor_supervisor_state::start_worker(uint32_t index) {
   slot.worker = make_worker(processor_supervisor_actor{self});
   running[slot.worker.address()] = index;
   self->monitor(slot.worker);
-  idle.push_back(index);
+  if (!slot.asking)
+    idle.push_back(index);
 }
 
 std::optional<uint64_t> processor_supervisor_state::parked_before(const tenure& owner, const item& what) const {
@@ -280,7 +301,20 @@ bool processor_supervisor_state::give_work(uint32_t index) {
   }
   if (batch.empty())
     return false;
-  slot.current = std::make_shared<processor_work>(std::move(batch));
+  if (asks_store()) {
+    slot.asking = true;
+    auto id = next_id++;
+    inquiries[id] = {index, std::move(batch)};
+    ask(id);
+  } else {
+    send_work(index, std::move(batch));
+  }
+  return true;
+}
+
+void processor_supervisor_state::send_work(uint32_t index, std::vector<item> what) {
+  auto& slot = slots[index];
+  slot.current = std::make_shared<processor_work>(std::move(what));
   slot.current->slot = index;
   slot.current->unix_offset_ms = unix_offset_ms;
   slot.kept = static_cast<uint32_t>(slot.current->items.size());
@@ -288,7 +322,6 @@ bool processor_supervisor_state::give_work(uint32_t index) {
   slot.sent = slot.since = now();
   self->send(slot.worker, slot.current);
   arm(slot.sent + look_interval());
-  return true;
 }
 
 void processor_supervisor_state::worked(const processor_work_ptr& work, uint32_t count) {
@@ -309,8 +342,7 @@ void processor_supervisor_state::settle(worker_slot& slot, const processor_work_
                                         const caf::error& broken) {
   publication emitted;
   std::vector<outgoing_record> records;
-  std::vector<item> left;
-  uint64_t done = 0;
+  std::vector<item> left, done;
   for (uint32_t i = 0; i < slot.kept; ++i) {
     const auto& one = work->items[i];
     auto what = i < count ? work->outcomes[i].what : i == count && broken ? fate::failed : fate::none;
@@ -325,8 +357,7 @@ void processor_supervisor_state::settle(worker_slot& slot, const processor_work_
     case fate::done: {
       auto& more = work->outcomes[i].emitted;
       if (more.empty()) {
-        ++done;
-        end(one);
+        done.push_back(one);
         break;
       }
       emitted.source_of.insert(emitted.source_of.end(), more.size(), static_cast<uint32_t>(emitted.sources.size()));
@@ -341,7 +372,7 @@ void processor_supervisor_state::settle(worker_slot& slot, const processor_work_
       fail(one, i < count ? work->outcomes[i].error : broken);
     }
   }
-  counters->done.add(done);
+  finish(std::move(done));
   take_back(std::move(left));
   if (!emitted.sources.empty()) {
     auto id = next_id++;
@@ -484,6 +515,16 @@ void processor_supervisor_state::end(const item& what) {
     release(what.parked);
 }
 
+void processor_supervisor_state::finish(std::vector<item> done) {
+  if (asks_store()) {
+    remember(std::move(done));
+    return;
+  }
+  counters->done.add(done.size());
+  for (const auto& one : done)
+    end(one);
+}
+
 void processor_supervisor_state::drop(const item& what) {
   // It stays unfinished in the ledger, and is counted as returned with the tenure.
   if (!what.credited)
@@ -566,6 +607,8 @@ void processor_supervisor_state::hand_over(uint64_t id) {
 void processor_supervisor_state::buried(uint64_t id) {
   auto one = std::move(burials.at(id));
   burials.erase(id);
+  if (asks_store())
+    forget(one.what);
   if (is_ours(one.what)) {
     counters->dead_lettered.add();
     if (one.letter->error == ec::expired)
@@ -587,6 +630,7 @@ void processor_supervisor_state::published(uint64_t id, const deliveries& result
   auto& what = publications.at(id);
   std::vector<outgoing_record> again;
   std::vector<uint32_t> again_of;
+  std::vector<item> done;
   std::string reason;
   for (size_t i = 0; i < results->size(); ++i) {
     const auto& result = (*results)[i];
@@ -606,13 +650,12 @@ void processor_supervisor_state::published(uint64_t id, const deliveries& result
       continue;
     if (!is_ours(source.from))
       continue;
-    if (source.error) {
+    if (source.error)
       fail(source.from, source.error);
-    } else {
-      counters->done.add();
-      end(source.from);
-    }
+    else
+      done.push_back(source.from);
   }
+  finish(std::move(done));
   if (again.empty()) {
     publications.erase(id);
   } else {
@@ -629,6 +672,148 @@ void processor_supervisor_state::publish_again(uint64_t id, const std::string& r
       {{"processor", cfg.name}, {"tries", std::to_string(tries)}, {"cause", reason}});
   self->delayed_send(self, backoff_delay<milliseconds>(first_repeat_delay, max_repeat_delay, tries, random),
                      atom::retry_v, id);
+}
+
+// -- what the store knows ---------------------------------------------------------------------------------------------
+
+void processor_supervisor_state::ask(uint64_t id) {
+  auto& what = inquiries.at(id);
+  if (what.items.empty()) {
+    answered(id, {});
+    return;
+  }
+  ++what.tries;
+  what.is_waiting = false;
+  auto wishes = std::make_shared<std::vector<claim>>();
+  for (const auto& one : what.items)
+    wishes->push_back(
+        {cfg.group, event_id_of(one), place_of(one), {}, cfg.timeout + cfg.retry_max + milliseconds{lease_spare}});
+  self->request(claims->get(), store_timeout, claims_ptr{std::move(wishes)})
+      .then([this, id](const standings_ptr& found) { answered(id, *found); },
+            [this, id](const caf::error& error) { not_answered(id, error); });
+}
+
+void processor_supervisor_state::answered(uint64_t id, const std::vector<standing>& found) {
+  auto what = std::move(inquiries.at(id));
+  inquiries.erase(id);
+  std::vector<item> granted;
+  uint64_t known = 0;
+  for (size_t i = 0; i < what.items.size(); ++i) {
+    auto& one = what.items[i];
+    auto* owner = find(one.tenure);
+    if (owner != nullptr && !owner->leaving && found[i].what == standing::state::granted &&
+        !parked_before(*owner, one)) {
+      granted.push_back(std::move(one));
+      continue;
+    }
+    lanes.done(one);
+    if (owner == nullptr || owner->leaving) {
+      if (owner != nullptr)
+        --owner->at_work;
+      drop(one);
+    } else if (auto first = parked_before(*owner, one)) { // one before it in this very work has just been parked
+      --owner->at_work;
+      park_behind(*first, std::move(one));
+    } else if (found[i].what == standing::state::done) {
+      ++known;
+      end(one);
+    } else {
+      fail(std::move(one), try_later("the event " + event_id_of(one) + " is being processed at another place", busy_delay));
+    }
+  }
+  counters->duplicates.add(known);
+  counters->done.add(known);
+  auto& slot = slots[what.slot];
+  slot.asking = false;
+  if (!slot.worker) // it is being restarted
+    take_back(std::move(granted));
+  else if (granted.empty())
+    idle.push_back(what.slot);
+  else
+    send_work(what.slot, std::move(granted));
+  go_on();
+}
+
+void processor_supervisor_state::not_answered(uint64_t id, const caf::error& error) {
+  auto& what = inquiries.at(id);
+  what.is_waiting = true;
+  drop_leaving(what.items, true);
+  log(log_level::warn, name, "the store was not asked what is done already, trying again",
+      {{"processor", cfg.name}, {"tries", std::to_string(what.tries)}, {"cause", describe(error)}});
+  self->delayed_send(self, backoff_delay<milliseconds>(first_repeat_delay, max_repeat_delay, what.tries, random),
+                     atom::retry_v, id);
+  go_on();
+}
+
+void processor_supervisor_state::remember(std::vector<item> done) {
+  if (done.empty())
+    return;
+  auto all = std::make_shared<std::vector<settlement>>();
+  for (const auto& one : done)
+    all->push_back({cfg.group, event_id_of(one), place_of(one), true, {}, cfg.remember});
+  auto id = next_id++;
+  remembrances[id] = {std::move(done), std::move(all)};
+  note(id);
+}
+
+void processor_supervisor_state::note(uint64_t id) {
+  auto& what = remembrances.at(id);
+  if (what.items.empty()) {
+    remembrances.erase(id);
+    return;
+  }
+  ++what.tries;
+  what.is_waiting = false;
+  self->request(claims->get(), store_timeout, what.what)
+      .then([this, id](atom::done) { noted(id); }, [this, id](const caf::error& error) { not_noted(id, error); });
+}
+
+void processor_supervisor_state::noted(uint64_t id) {
+  auto what = std::move(remembrances.at(id));
+  remembrances.erase(id);
+  for (const auto& one : what.items)
+    if (is_ours(one)) {
+      counters->done.add();
+      end(one);
+    }
+  go_on();
+}
+
+void processor_supervisor_state::not_noted(uint64_t id, const caf::error& error) {
+  auto& what = remembrances.at(id);
+  what.is_waiting = true;
+  // Who gets the partition asks the store himself, and does again what it does not know.
+  drop_leaving(what.items, false);
+  log(log_level::warn, name, "the store did not remember what is done, trying again",
+      {{"processor", cfg.name}, {"tries", std::to_string(what.tries)}, {"cause", describe(error)}});
+  self->delayed_send(self, backoff_delay<milliseconds>(first_repeat_delay, max_repeat_delay, what.tries, random),
+                     atom::retry_v, id);
+  go_on();
+}
+
+void processor_supervisor_state::drop_leaving(std::vector<item>& items, bool in_lanes) {
+  std::erase_if(items, [this, in_lanes](const item& one) {
+    auto* owner = find(one.tenure);
+    if (owner != nullptr && !owner->leaving)
+      return false;
+    if (in_lanes)
+      lanes.done(one);
+    if (owner != nullptr)
+      --owner->at_work;
+    drop(one);
+    return true;
+  });
+}
+
+void processor_supervisor_state::forget(const item& what) {
+  auto one = std::make_shared<std::vector<settlement>>();
+  one->push_back({cfg.group, event_id_of(what), place_of(what), false, {}, cfg.remember});
+  self->request(claims->get(), store_timeout, settlements_ptr{std::move(one)})
+      .then([](atom::done) {},
+            [this](const caf::error& error) { // its lease ends some time
+              log(log_level::warn, name, "the store still holds the event of a dead letter, for a while",
+                  {{"processor", cfg.name}, {"cause", describe(error)}});
+            });
 }
 
 // -- parked keys ------------------------------------------------------------------------------------------------------
@@ -750,12 +935,14 @@ void processor_supervisor_state::arm(time_point when) {
 processor_supervisor_actor::behavior_type
 processor_supervisor(processor_supervisor_state::self_pointer self, processor_config cfg, worker_maker make_worker,
                      bool keys_stay, std::shared_ptr<role<kafka_producer_actor>> producer,
-                     std::shared_ptr<role<dead_letter_actor>> dead_letters, processor_stats* counters) {
+                     std::shared_ptr<role<dead_letter_actor>> dead_letters,
+                     std::shared_ptr<role<idempotency_actor>> claims, processor_stats* counters) {
   auto& st = self->state;
   st.cfg = std::move(cfg);
   st.make_worker = std::move(make_worker);
   st.producer = std::move(producer);
   st.dead_letters = std::move(dead_letters);
+  st.claims = std::move(claims);
   st.counters = counters;
   const auto unix_now = std::chrono::system_clock::now().time_since_epoch();
   st.unix_offset_ms =
@@ -796,6 +983,10 @@ processor_supervisor(processor_supervisor_state::self_pointer self, processor_co
           st.publish(id);
         else if (st.burials.contains(id))
           st.hand_over(id);
+        else if (st.inquiries.contains(id))
+          st.ask(id);
+        else if (st.remembrances.contains(id))
+          st.note(id);
       },
   };
 }

@@ -62,7 +62,8 @@ struct processor_supervisor_state {
     uint32_t seen = 0; ///< How far `current` was at `since`.
     time_point since;
     time_point sent;
-    uint32_t share = 16; ///< Records a work: about 20 ms' worth.
+    uint32_t share = 16;  ///< Records a work: about 20 ms' worth.
+    bool asking = false; ///< Its next work waits for the store.
   };
   /// What some records emitted, until the broker has all of it.
   struct publication {
@@ -79,6 +80,20 @@ struct processor_supervisor_state {
   struct burial {
     item what;
     failed_ptr letter;
+  };
+  /// Records on their way to a worker: the store is asked whether their events are done already.
+  struct inquiry {
+    uint32_t slot = 0;
+    std::vector<item> items;
+    uint32_t tries = 0;
+    bool is_waiting = false; ///< For the next try.
+  };
+  /// Records that are done, until the store remembers it.
+  struct remembrance {
+    std::vector<item> items;
+    settlements_ptr what;
+    uint32_t tries = 0;
+    bool is_waiting = false; ///< For the next try.
   };
   struct revocation {
     std::vector<uint64_t> tenures;
@@ -110,6 +125,7 @@ struct processor_supervisor_state {
   void feed();
   /// False: there is nothing for this one.
   bool give_work(uint32_t index);
+  void send_work(uint32_t index, std::vector<item> what);
   void worked(const processor_work_ptr& work, uint32_t count);
   /// Takes the outcomes of the first `count` records; `broken` is what happened to the one after them. All others go
   /// back to their lanes.
@@ -126,6 +142,8 @@ struct processor_supervisor_state {
   // What becomes of a record.
   /// It is done, or a dead letter.
   void end(const item& what);
+  /// They are processed, and what they emitted is with the broker.
+  void finish(std::vector<item> done);
   void fail(item what, const caf::error& error);
   void bury(const item& what, const caf::error& error);
   /// Its partition goes before it has an end.
@@ -137,6 +155,20 @@ struct processor_supervisor_state {
   void publish(uint64_t id);
   void published(uint64_t id, const deliveries& results);
   void publish_again(uint64_t id, const std::string& reason);
+
+  // What the store knows.
+  bool asks_store() const noexcept { return cfg.remember.count() > 0; }
+  void ask(uint64_t id);
+  void answered(uint64_t id, const std::vector<standing>& found);
+  void not_answered(uint64_t id, const caf::error& error);
+  void remember(std::vector<item> done);
+  void note(uint64_t id);
+  void noted(uint64_t id);
+  void not_noted(uint64_t id, const caf::error& error);
+  /// Drops what belongs to partitions that go; `in_lanes`: it has not been processed.
+  void drop_leaving(std::vector<item>& items, bool in_lanes);
+  /// A dead letter may be sent back: its event is not done.
+  void forget(const item& what);
 
   // Parked keys.
   void park(tenure& owner, item what, time_point due);
@@ -157,6 +189,7 @@ struct processor_supervisor_state {
   bool keys_stay = false;
   std::shared_ptr<role<kafka_producer_actor>> producer;
   std::shared_ptr<role<dead_letter_actor>> dead_letters;
+  std::shared_ptr<role<idempotency_actor>> claims;
   processor_stats* counters = nullptr;
   kafka_consumer_actor consumer; ///< Who sent the last batch.
 
@@ -170,9 +203,11 @@ struct processor_supervisor_state {
   std::set<std::pair<time_point, uint64_t>> due;
   std::unordered_map<uint64_t, publication> publications;
   std::unordered_map<uint64_t, burial> burials;
+  std::unordered_map<uint64_t, inquiry> inquiries;
+  std::unordered_map<uint64_t, remembrance> remembrances;
   std::vector<revocation> revocations;
   std::deque<time_point> crashes; ///< Of workers, within the last minute.
-  uint64_t next_id = 1;           ///< Of tenures, parked keys, publications and burials.
+  uint64_t next_id = 1;           ///< Of tenures, parked keys, and all that waits for another actor.
   uint32_t owed = 0;              ///< Credits not given back yet.
   size_t parked_records = 0;
   bool commit_armed = false;
@@ -185,11 +220,14 @@ struct processor_supervisor_state {
 /// Runs one processor on the records of its partitions, by workers that `make_worker` makes: each key in order, failing
 /// keys again after a growing delay while others flow, records that will not do to `dead_letters`, what the processor
 /// emits to `producer`. Commits what is finished. With `keys_stay` each key has a worker for good, else any that is
-/// free may take it. Past the bounds of `cfg`, which must be `effective`, the consumer gets no credit. Ends with an
-/// error when workers crash too often. `counters` must outlive it.
+/// free may take it. Past the bounds of `cfg`, which must be `effective`, the consumer gets no credit. With
+/// `cfg.remember` each event is claimed from `claims` before it is processed, and done there before it is committed;
+/// while the store is away the records wait. Ends with an error when workers crash too often. `counters` must outlive
+/// it.
 processor_supervisor_actor::behavior_type
 processor_supervisor(processor_supervisor_state::self_pointer self, processor_config cfg, worker_maker make_worker,
                      bool keys_stay, std::shared_ptr<role<kafka_producer_actor>> producer,
-                     std::shared_ptr<role<dead_letter_actor>> dead_letters, processor_stats* counters);
+                     std::shared_ptr<role<dead_letter_actor>> dead_letters,
+                     std::shared_ptr<role<idempotency_actor>> claims, processor_stats* counters);
 
 } // namespace sluice

@@ -72,6 +72,8 @@ std::string render_metrics(const stats& c) {
     by_name("sluice_processor_in_flight", "Records without an end yet.", &processor_stats::in_flight, level);
     by_name("sluice_processor_skipped_total", "Records finished before a restart and not processed again.",
             &processor_stats::skipped);
+    by_name("sluice_processor_duplicates_total", "Of those done: their event was done before, nothing was done again.",
+            &processor_stats::duplicates);
     by_name("sluice_processor_emitted_total", "Records published for processors.", &processor_stats::emitted);
     by_name("sluice_processor_retried_total", "Attempts after the first.", &processor_stats::retried);
     by_name("sluice_processor_expired_total", "Dead letters because of their deadline.", &processor_stats::expired);

@@ -145,7 +145,7 @@ std::vector<option> table() {
      .env = {"DATABASE_URL"}, .secret = true},
     {.key = "store.path", .field = SLUICE_FIELD(store.path), .help = "Folder for what is kept on disk, made where it is missing; each node has a folder of its name in it."},
 
-    {.key = "idempotency.ttl", .field = SLUICE_FIELD(idempotency.ttl), .help = "How long an `Idempotency-Key` and its answer are remembered.", .min = second, .max = 30 * 24 * hour},
+    {.key = "idempotency.ttl", .field = SLUICE_FIELD(idempotency.ttl), .help = "How long an `Idempotency-Key` and its answer, and a delivered notification, are remembered.", .min = second, .max = 30 * 24 * hour},
 
     {.key = "outbox.enabled", .field = SLUICE_FIELD(outbox.enabled), .help = "Take events while Kafka is away: they are on disk before the answer (202, `queued`), and go to Kafka when it is back. Off with the embedded broker."},
     {.key = "outbox.maxBytes", .field = SLUICE_FIELD(outbox.max_bytes), .help = "Bytes of events waiting on disk, at most; beyond it publishers get 507.", .min = 1024, .max = 4294967295},
@@ -204,6 +204,7 @@ std::vector<option> table() {
     {.key = "processor.maxAhead", .field = SLUICE_PROCESSOR(max_ahead), .help = "Records from the oldest unfinished one on, at most; then the consumer waits. 1000000.", .max = 100000000},
     {.key = "processor.inFlightRecords", .field = SLUICE_PROCESSOR(in_flight_records), .help = "Records between consumer and workers, at most. 20000.", .max = 10000000},
     {.key = "processor.maxRestarts", .field = SLUICE_PROCESSOR(max_restarts), .help = "Restarts of crashed workers within a minute, at most; one more fails the role. 100.", .max = 1000000},
+    {.key = "processor.remember", .field = SLUICE_PROCESSOR(remember), .help = "How long the store remembers that an event is done, by its id and the group: met again, at another place or after a crash, it is not done again. 0 = the store is not asked.", .max = 30 * 24 * hour},
 
     {.key = "template.name", .field = SLUICE_TEMPLATE(name), .help = "Its name, by which notifications ask for it."},
     {.key = "template.title", .field = SLUICE_TEMPLATE(title), .help = "The title. In all three `{{name}}` stands for a field of the notification's `data`, `{{user.name}}` for one within."},

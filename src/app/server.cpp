@@ -585,7 +585,7 @@ caf::expected<caf::actor> server::impl::start_processor(processing& which) {
   };
   const bool keys_stay = !which.what.function; // an actor may keep a state by key
   auto supervisor = system->spawn(processor_supervisor, which.cfg, worker_maker{make_worker}, keys_stay, producer,
-                                  dead_letters, which.numbers);
+                                  dead_letters, claims, which.numbers);
   auto consumer = system->spawn<caf::detached>(kafka_consumer, std::move(source), record_handler_actor{supervisor},
                                                which.cfg.in_flight_records, &counters);
   which.supervisor = caf::actor_cast<caf::actor>(supervisor);

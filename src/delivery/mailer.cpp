@@ -3,6 +3,7 @@
 #include "delivery/delivery.hpp"
 #include "delivery/mime.hpp"
 #include "delivery/transfer.hpp"
+#include "sluice/circuit_breaker.hpp"
 #include "sluice/error.hpp"
 
 namespace sluice::outbound {
@@ -19,6 +20,9 @@ public:
   caf::error tell(const std::string& to, const notification& what, const std::function<bool()>& cancelled) override {
     if (!is_mail_address(to))
       return make_failure(ec::rejected, "\"" + to + "\" is no e-mail address such as name@example.com");
+    const std::string who = "the mail server";
+    if (auto wait = circuit_.admit(who, circuit_breaker::clock::now()); wait.count() > 0)
+      return spared(who, wait);
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     const auto message = make_mail({from_, to, what.title, what.text, what.html, what.id,
                                     std::chrono::duration_cast<std::chrono::seconds>(now).count()});
@@ -39,14 +43,17 @@ public:
     exchange.set(CURLOPT_MAIL_RCPT, receiver.get());
     exchange.upload(message);
     auto answer = exchange.run();
+    // That it does not want this mail now says nothing about others.
+    circuit_.report(who, answer.code == CURLE_OK || (answer.status >= 400 && answer.status != 421),
+                    circuit_breaker::clock::now());
     if (answer.code == CURLE_OK)
       return {};
     // The server has refused it for good only where it has said so.
     if (answer.status >= 500 && answer.status < 600)
-      return make_failure(ec::rejected, "the mail server answered " + answer.last_line);
+      return make_failure(ec::rejected, who + " answered " + answer.last_line);
     if (answer.status >= 400 && answer.status < 500)
       answer.trouble = "answered " + answer.last_line;
-    return trouble_with("the mail server", answer);
+    return trouble_with(who, answer);
   }
 
 private:
@@ -55,6 +62,7 @@ private:
   const mailbox from_;
   const std::string sender_;
   handle_pool handles_;
+  circuit_breaker circuit_;
 };
 
 } // namespace

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "delivery/delivery.hpp"
+#include "sluice/circuit_breaker.hpp"
 #include "sluice/error.hpp"
 
 namespace sluice::outbound {
@@ -28,16 +29,19 @@ public:
       return make_failure(ec::rejected, "\"" + to + "\" is no Telegram chat; it is a number or \"@name\"");
     auto text = what.title.empty() ? what.text : what.text.empty() ? what.title : what.title + "\n\n" + what.text;
     auto body = json{{"chat_id", to}, {"text", std::move(text)}}.dump();
-    transfer exchange{handles_, url_, timeout_, cancelled};
-    exchange.post("application/json", body);
-    auto answer = exchange.run();
-    return answer.code == CURLE_OK ? judge_telegram(answer) : trouble_with("Telegram", answer);
+    return circuit_.call("Telegram", [&] {
+      transfer exchange{handles_, url_, timeout_, cancelled};
+      exchange.post("application/json", body);
+      auto answer = exchange.run();
+      return answer.code == CURLE_OK ? judge_telegram(answer) : trouble_with("Telegram", answer);
+    });
   }
 
 private:
   const std::string url_; ///< With the token in it: in no log and no error.
   const milliseconds timeout_;
   handle_pool handles_;
+  circuit_breaker circuit_;
 };
 
 } // namespace

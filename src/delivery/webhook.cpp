@@ -7,6 +7,7 @@
 #include "delivery/delivery.hpp"
 #include "delivery/signature.hpp"
 #include "delivery/transfer.hpp"
+#include "sluice/circuit_breaker.hpp"
 #include "sluice/error.hpp"
 
 namespace sluice::outbound {
@@ -60,8 +61,15 @@ public:
       return make_failure(ec::rejected,
                           "a webhook's target is a URL of http or https, without a password in it, of at most " +
                               std::to_string(max_url) + " bytes");
+    return circuit_.call("the webhook at " + target->host_with_port,
+                         [&] { return post(*target, to, what, cancelled); });
+  }
+
+private:
+  caf::error post(const web_target& target, const std::string& to, const notification& what,
+                  const std::function<bool()>& cancelled) {
     transfer exchange{handles_, to, timeout_, cancelled};
-    if (!is_listed(*target, inner_hosts_))
+    if (!is_listed(target, inner_hosts_))
       exchange.only_public();
     const auto id = header_text(what.id);
     const auto now =
@@ -72,18 +80,18 @@ public:
     if (!key_.empty())
       exchange.add_header("webhook-signature: " + sign_webhook(key_, id, now.count(), what.json));
     auto answer = exchange.run();
-    const auto who = "the webhook at " + target->host_with_port;
+    const auto who = "the webhook at " + target.host_with_port;
     if (answer.code != CURLE_OK && exchange.refused())
       return make_failure(ec::rejected,
                           who + ": " + answer.trouble + "; if it is to be reached, list it in notification.innerHosts");
     return answer.code == CURLE_OK ? judge_status(who, answer) : trouble_with(who, answer);
   }
 
-private:
   const std::string key_;
   std::vector<std::string> inner_hosts_;
   const milliseconds timeout_;
   handle_pool handles_;
+  circuit_breaker circuit_;
 };
 
 } // namespace

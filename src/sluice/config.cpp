@@ -84,6 +84,7 @@ processor_config effective(const config& cfg, processor_config program, const pr
   choose(program.max_ahead, file.max_ahead, 1000000U);
   choose(program.in_flight_records, file.in_flight_records, 20000U);
   choose(program.max_restarts, file.max_restarts, 100U);
+  choose(program.remember, file.remember, milliseconds{0});
   return program;
 }
 

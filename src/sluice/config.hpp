@@ -146,6 +146,8 @@ struct processor_config {
   uint32_t max_ahead = 0;         ///< Records from the oldest unfinished one on; at it the consumer waits. 1,000,000
   uint32_t in_flight_records = 0; ///< Between consumer and workers. 20,000
   uint32_t max_restarts = 0;      ///< Of crashed workers within a minute; one more fails the role. 100
+  /// How long the store remembers by its id that an event is done, so that it is not done again; 0 = it does not ask.
+  milliseconds remember{0};
 };
 
 /// The program's settings, changed by the file's, completed by the defaults.
@@ -196,7 +198,7 @@ struct store_config {
 
 /// `[idempotency]`: what has been answered, or processed, is not done twice.
 struct idempotency_config {
-  milliseconds ttl{86400000}; ///< How long an `Idempotency-Key` and its answer are remembered.
+  milliseconds ttl{86400000}; ///< How long an `Idempotency-Key` and its answer, and a notification, are remembered.
 };
 
 /// `[outbox]`: events that are taken while Kafka is away.

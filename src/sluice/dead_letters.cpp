@@ -103,10 +103,7 @@ dlq_letter read_dead_letter(const record_batch& batch, std::size_t index) {
 }
 
 std::string event_id_of(const dlq_letter& letter) {
-  if (const auto* id = find(letter.headers, event_id_header))
-    return *id;
-  return letter.origin.topic + "/" + std::to_string(letter.origin.partition) + "/" +
-         std::to_string(letter.origin.offset);
+  return event_id_of(letter.headers, letter.origin.topic, letter.origin.partition, letter.origin.offset);
 }
 
 outgoing_record redriven_record(const dlq_letter& letter, int64_t now_ms) {

@@ -146,10 +146,9 @@ caf::expected<event> event_of(const record& what) {
     if (const auto* text = find_header(what.headers, name); text != nullptr && to.empty())
       to = *text;
   };
-  from_header(event_id_header, metadata.event_id);
-  from_header(correlation_id_header, metadata.correlation_id);
   if (metadata.event_id.empty())
-    metadata.event_id = what.topic + "/" + std::to_string(what.partition) + "/" + std::to_string(what.offset);
+    metadata.event_id = event_id_of(what.headers, what.topic, what.partition, what.offset);
+  from_header(correlation_id_header, metadata.correlation_id);
   if (metadata.timestamp_ms == 0 && what.timestamp_ms > 0)
     metadata.timestamp_ms = what.timestamp_ms;
   return found;

@@ -23,6 +23,13 @@ const std::string* find_header(const std::vector<record_header>& headers, std::s
   return it == headers.end() ? nullptr : &it->value;
 }
 
+std::string event_id_of(const std::vector<record_header>& headers, std::string_view topic, int32_t partition,
+                        int64_t offset) {
+  if (const auto* id = find_header(headers, event_id_header))
+    return *id;
+  return std::string{topic} + "/" + std::to_string(partition) + "/" + std::to_string(offset);
+}
+
 std::optional<int64_t> deadline_of(const std::vector<record_header>& headers) noexcept {
   const auto* text = find_header(headers, deadline_header);
   if (text == nullptr)
@@ -37,9 +44,7 @@ context::context(std::string processor, cancel_flag cancelled)
     : processor_(std::move(processor)), cancelled_(std::move(cancelled)) {}
 
 std::string context::event_id() const {
-  if (const auto* id = find_header(input_.headers, event_id_header))
-    return *id;
-  return input_.topic + "/" + std::to_string(input_.partition) + "/" + std::to_string(input_.offset);
+  return event_id_of(input_.headers, input_.topic, input_.partition, input_.offset);
 }
 
 void context::emit(outgoing_record what) {

@@ -79,6 +79,10 @@ private:
 /// The header's value; null where the record has no such header. The first one counts.
 const std::string* find_header(const std::vector<record_header>& headers, std::string_view name) noexcept;
 
+/// The header `sluice-event-id`; where there is none, "topic/partition/offset".
+std::string event_id_of(const std::vector<record_header>& headers, std::string_view topic, int32_t partition,
+                        int64_t offset);
+
 /// The header `sluice-deadline` as Unix milliseconds; nothing where there is none, or no such number.
 std::optional<int64_t> deadline_of(const std::vector<record_header>& headers) noexcept;
 

@@ -29,6 +29,7 @@ struct processor_stats {
   counter returned;       ///< Unfinished when their partition went to another member, or when the supervisor ended.
   counter in_flight;      ///< Gauge.
   counter skipped;        ///< Finished before a restart and not processed again; not part of `in`.
+  counter duplicates;     ///< Of `done`: not processed again, since their event was done before.
   counter emitted;        ///< Records published for processors.
   counter retried;        ///< Attempts after the first.
   counter expired;        ///< Dead letters because of their deadline.

@@ -101,7 +101,7 @@ int main(int argc, char** argv) {
   };
   auto supervisor = system.spawn(processor_supervisor, settings, worker_maker{make_worker}, false,
                                  std::make_shared<role<kafka_producer_actor>>(),
-                                 std::make_shared<role<dead_letter_actor>>(), &numbers);
+                                 std::make_shared<role<dead_letter_actor>>(), nullptr, &numbers);
   const auto begin = bench::clock::now();
   const auto cpu = bench::cpu_seconds();
   auto source =

@@ -127,6 +127,51 @@ dead_letter_actor::behavior_type letters_fake(dead_letter_actor::stateful_pointe
   };
 }
 
+/// A store that knows by scope and id who is at an event, or has done it.
+struct claims_state {
+  struct entry {
+    std::string owner;
+    bool done = false;
+  };
+  std::map<std::string, entry> known;
+  bool away = false;
+};
+idempotency_actor::behavior_type claims_fake(idempotency_actor::stateful_pointer<claims_state> self) {
+  const auto gone = make_failure(ec::store_unavailable, "gone");
+  return {
+      [self, gone](const claims_ptr& all) -> caf::result<standings_ptr> {
+        auto& st = self->state;
+        if (st.away)
+          return gone;
+        auto found = std::make_shared<std::vector<standing>>();
+        for (const auto& one : *all) {
+          auto& known = st.known.try_emplace(one.scope + ":" + one.id, claims_state::entry{one.owner, false}).first->second;
+          standing answer;
+          answer.what = known.done                ? standing::state::done
+                        : known.owner != one.owner ? standing::state::busy
+                                                   : standing::state::granted;
+          found->push_back(answer);
+        }
+        return standings_ptr{found};
+      },
+      [self, gone](const settlements_ptr& all) -> caf::result<atom::done> {
+        auto& st = self->state;
+        if (st.away)
+          return gone;
+        for (const auto& one : *all)
+          if (auto it = st.known.find(one.scope + ":" + one.id); it != st.known.end() && it->second.owner == one.owner) {
+            if (one.done)
+              it->second.done = true;
+            else
+              st.known.erase(it);
+          }
+        return atom::done_v;
+      },
+      [](atom::commit) {},
+      [](atom::tick) {},
+  };
+}
+
 struct fixture : actor_fixture {
   config whole;
   processor_config cfg;
@@ -135,6 +180,7 @@ struct fixture : actor_fixture {
   steered_producer producer;
   std::shared_ptr<role<kafka_producer_actor>> producer_role = std::make_shared<role<kafka_producer_actor>>();
   std::shared_ptr<role<dead_letter_actor>> letters = std::make_shared<role<dead_letter_actor>>();
+  std::shared_ptr<role<idempotency_actor>> claims = std::make_shared<role<idempotency_actor>>();
   processor_supervisor_actor sut;
   partition_list before;
   bool keys_stay = false;
@@ -160,11 +206,12 @@ struct fixture : actor_fixture {
     producer = keep(sys.spawn(producer_fake));
     producer_role->set(producer);
     letters->set(keep(sys.spawn(letters_fake)));
+    claims->set(keep(sys.spawn(claims_fake)));
     auto make = [this, what = std::move(what)](const processor_supervisor_actor& whose) {
       return keep(sys.spawn(processor_worker, std::string{"test"}, what, whose));
     };
     sut = keep(sys.spawn(processor_supervisor, effective(whole, cfg, {}), worker_maker{make}, keys_stay, producer_role,
-                         letters, &numbers));
+                         letters, claims, &numbers));
     consume_messages();
     assign({{"orders", 0}});
   }
@@ -181,6 +228,7 @@ struct fixture : actor_fixture {
   std::vector<failed_ptr>& buried() {
     return deref<stateful<dead_letter_actor, letters_state>>(letters->get()).state.seen;
   }
+  claims_state& store() { return deref<stateful<idempotency_actor, claims_state>>(claims->get()).state; }
   processor_supervisor_state& inner() {
     return deref<stateful<processor_supervisor_actor, processor_supervisor_state>>(sut).state;
   }
@@ -742,6 +790,147 @@ CAF_TEST(nothing is read too far ahead of an unfinished record) {
   CAF_CHECK_EQUAL(reader().credit, 4u);
   feed(keyed(4, {{"b", "5"}, {"b", "6"}}));
   CAF_CHECK_EQUAL(reader().credit, 4u);
+}
+
+CAF_TEST_FIXTURE_SCOPE_END()
+CAF_TEST_FIXTURE_SCOPE(remembering_tests, fixture)
+
+/// A record of the event `id`.
+entry of_event(const std::string& id, const std::string& key, const std::string& value) {
+  return {key, value, {{"sluice-event-id", id}}};
+}
+
+CAF_TEST(an event that is done is not processed again wherever it comes from) {
+  cfg.remember = 1h;
+  cfg.in_flight_records = 100;
+  start(noting());
+  feed(keyed(0, {of_event("e1", "a", "first"), of_event("e2", "b", "other"), of_event("e1", "c", "again")}));
+  pass(2s);
+  feed(keyed(3, {of_event("e1", "a", "later")}));
+  pass(2s);
+  CAF_CHECK_EQUAL(trace.size(), 2u);
+  CAF_CHECK_EQUAL(attempts_of("again"), texts{});
+  CAF_CHECK_EQUAL(numbers.done.get(), 4u);
+  CAF_CHECK_EQUAL(numbers.duplicates.get(), 2u);
+  CAF_CHECK_EQUAL(committed(), 4);
+  check_sum();
+}
+
+CAF_TEST(without remembering the store is not asked) {
+  start(noting());
+  feed(keyed(0, {of_event("e1", "a", "first"), of_event("e1", "a", "again")}));
+  CAF_CHECK_EQUAL(trace.size(), 2u);
+  CAF_CHECK(store().known.empty());
+}
+
+CAF_TEST(an event that somebody else is at waits with its key and costs no attempt) {
+  cfg.remember = 1h;
+  cfg.in_flight_records = 100;
+  cfg.max_attempts = 1;
+  start(noting());
+  store().known[inner().cfg.group + ":e1"] = {"elsewhere", false};
+  feed(keyed(0, {of_event("e1", "a", "a1"), of_event("e2", "a", "a2"), of_event("e3", "b", "b1")}));
+  CAF_CHECK_EQUAL(trace, (texts{"b1"}));
+  pass(3s);
+  CAF_CHECK_EQUAL(trace, (texts{"b1"}));
+  store().known.clear();
+  pass(2s);
+  CAF_CHECK_EQUAL(trace, (texts{"b1", "a1", "a2"}));
+  pass(300ms);
+  CAF_CHECK_EQUAL(committed(), 3);
+  check_sum();
+}
+
+CAF_TEST(a retry has the claim of its first attempt) {
+  cfg.remember = 1h;
+  start(noting([](const record& in, context& out) { return failing_once("a1", in, out); }));
+  feed(keyed(0, {of_event("e1", "a", "a1")}));
+  pass(1s);
+  CAF_CHECK_EQUAL(trace, (texts{"a1", "a1"}));
+  CAF_CHECK_EQUAL(numbers.done.get(), 1u);
+}
+
+CAF_TEST(while the store is away records wait and nothing is done twice) {
+  cfg.remember = 1h;
+  cfg.in_flight_records = 100;
+  start(noting());
+  store().away = true;
+  feed(keyed(0, {of_event("e1", "a", "a1"), of_event("e2", "b", "b1")}));
+  pass(1min);
+  CAF_CHECK(trace.empty());
+  CAF_CHECK_EQUAL(buried().size(), 0u);
+  store().away = false;
+  pass(15s);
+  CAF_CHECK_EQUAL(trace.size(), 2u);
+  CAF_CHECK_EQUAL(committed(), 2);
+  check_sum();
+}
+
+CAF_TEST(an event is committed once the store remembers it) {
+  cfg.remember = 1h;
+  start(noting([this](const record&, context&) {
+    store().away = true;
+    return caf::error{};
+  }));
+  feed(keyed(0, {of_event("e1", "a", "a1")}));
+  pass(20s);
+  CAF_CHECK_EQUAL(trace, (texts{"a1"}));
+  CAF_CHECK_EQUAL(committed(), -1);
+  CAF_CHECK_EQUAL(numbers.in_flight.get(), 1u);
+  store().away = false;
+  pass(15s);
+  CAF_CHECK_EQUAL(trace, (texts{"a1"}));
+  CAF_CHECK_EQUAL(committed(), 1);
+  CAF_CHECK_EQUAL(numbers.done.get(), 1u);
+}
+
+CAF_TEST(what emits is remembered once the broker has what it emitted) {
+  cfg.remember = 1h;
+  start(noting([](const record&, context& out) {
+    out.emit({.topic = "out", .value = "x"});
+    return caf::error{};
+  }));
+  published().hold = true;
+  feed(keyed(0, {of_event("e1", "a", "a1")}));
+  CAF_CHECK(!store().known.at(inner().cfg.group + ":e1").done);
+  self->send(producer, atom::retry_v, uint64_t{0});
+  consume_messages();
+  CAF_CHECK(store().known.at(inner().cfg.group + ":e1").done);
+  CAF_CHECK_EQUAL(numbers.done.get(), 1u);
+}
+
+CAF_TEST(the event of a dead letter may be done when it is sent back) {
+  cfg.remember = 1h;
+  start(noting([](const record& in, context&) {
+    return in.value == "bad" ? make_failure(ec::rejected, "no") : caf::error{};
+  }));
+  feed(keyed(0, {of_event("e1", "a", "bad")}));
+  CAF_CHECK_EQUAL(buried().size(), 1u);
+  feed(keyed(1, {of_event("e1", "a", "mended")}));
+  pass(2s);
+  CAF_CHECK_EQUAL(trace, (texts{"bad", "mended"}));
+  CAF_CHECK_EQUAL(numbers.done.get(), 1u);
+  check_sum();
+}
+
+CAF_TEST(a partition goes though the store is away) {
+  cfg.remember = 1h;
+  cfg.in_flight_records = 100;
+  start(noting());
+  store().away = true;
+  feed(keyed(0, {of_event("e1", "a", "a1"), of_event("e2", "b", "b1")}));
+  self->send(sut, atom::revoked_v, partition_list{{"orders", 0}}, false);
+  consume_messages();
+  CAF_CHECK(inner().tenures.empty());
+  CAF_CHECK_EQUAL(numbers.returned.get(), 2u);
+  store().away = false;
+  pass(15s);
+  CAF_CHECK(trace.empty());
+  CAF_CHECK_EQUAL(inner().idle.size(), 2u);
+  assign({{"orders", 0}});
+  feed(keyed(0, {of_event("e1", "a", "a1")}));
+  CAF_CHECK_EQUAL(trace, (texts{"a1"}));
+  check_sum();
 }
 
 CAF_TEST_FIXTURE_SCOPE_END()
