@@ -20,6 +20,7 @@ using json = nlohmann::ordered_json; // details stay in their sender's order
 
 constexpr size_t max_text_bytes = 1000;
 constexpr size_t max_details_bytes = 256 * 1024;
+constexpr int64_t max_time_ms = 253402300799999; // the end of the year 9999
 /// The database says by then that it cannot.
 constexpr std::chrono::seconds answer_timeout{20};
 
@@ -125,6 +126,8 @@ caf::expected<audit_entry> audit_entry_of(const record& what) {
   audit_entry entry;
   entry.event_id = found->metadata.event_id;
   entry.time_ms = found->metadata.timestamp_ms;
+  if (entry.time_ms < 0 || entry.time_ms > max_time_ms)
+    return malformed("metadata.timestamp", "is no time in Unix milliseconds");
   entry.tenant = found->metadata.tenant_id;
   if (auto error = take_all(data, entry))
     return error;

@@ -85,7 +85,6 @@ struct audit_counts {
 struct report {
   std::string id;
   std::string event_id; ///< Of the request: one report for each.
-  std::string origin;   ///< The record of the request, as "topic/partition/offset".
   std::string type;     ///< daily, weekly, monthly
   int64_t from_ms = 0;  ///< Unix milliseconds.
   int64_t to_ms = 0;    ///< Not included.

@@ -180,7 +180,9 @@ public:
       row next;
       next.bind(rows);
       std::string where;
-      auto that = [&where](const char* condition) { where += (where.empty() ? " where " : " and ") + std::string{condition}; };
+      auto that = [&where](const char* condition) {
+        where += (where.empty() ? " where " : " and ") + std::string{condition};
+      };
       auto equal = [&](const char* condition, const std::optional<std::string>& value, const char* name) {
         if (value) {
           that(condition);

@@ -11,8 +11,8 @@ namespace {
 
 const std::vector<std::vector<std::string>> migrations{
     {"create table sluice_report ("
-     "  id varchar(64) primary key, event_id varchar(200) not null unique, origin text not null,"
-     "  type varchar(20) not null, from_ms bigint not null, to_ms bigint not null, created_ms bigint not null,"
+     "  id varchar(64) primary key, event_id varchar(200) not null unique, type varchar(20) not null,"
+     "  from_ms bigint not null, to_ms bigint not null, created_ms bigint not null,"
      "  json text not null, html text not null)",
      "create index sluice_report_created on sluice_report (created_ms, id)"},
 };
@@ -27,12 +27,12 @@ public:
     auto error = base_.transact([&](soci::session& sql) {
       auto event = stored_id(fresh.event_id);
       long long from = fresh.from_ms, to = fresh.to_ms, created = fresh.created_ms;
-      sql << "insert into sluice_report (id, event_id, origin, type, from_ms, to_ms, created_ms, json, html)"
-             " values (:id, :event, :origin, :type, :from, :to, :created, :json, :html)"
+      sql << "insert into sluice_report (id, event_id, type, from_ms, to_ms, created_ms, json, html)"
+             " values (:id, :event, :type, :from, :to, :created, :json, :html)"
              " on conflict (event_id) do nothing",
-          soci::use(fresh.id, "id"), soci::use(event, "event"), soci::use(fresh.origin, "origin"),
-          soci::use(fresh.type, "type"), soci::use(from, "from"), soci::use(to, "to"), soci::use(created, "created"),
-          soci::use(fresh.json, "json"), soci::use(fresh.html, "html");
+          soci::use(fresh.id, "id"), soci::use(event, "event"), soci::use(fresh.type, "type"), soci::use(from, "from"),
+          soci::use(to, "to"), soci::use(created, "created"), soci::use(fresh.json, "json"),
+          soci::use(fresh.html, "html");
       auto found = select(sql, {.id = {}, .event_id = fresh.event_id});
       if (found.reports.empty())
         throw std::runtime_error("the report cannot be read back");
@@ -55,12 +55,12 @@ private:
     report next;
     long long from = 0, to = 0, created = 0;
     soci::statement rows{sql};
-    for (auto* field : {&next.id, &next.event_id, &next.origin, &next.type})
+    for (auto* field : {&next.id, &next.event_id, &next.type})
       rows.exchange(soci::into(*field));
     for (auto* field : {&from, &to, &created})
       rows.exchange(soci::into(*field));
     const auto one = !query.id.empty() || !query.event_id.empty();
-    std::string text = "select id, event_id, origin, type, from_ms, to_ms, created_ms";
+    std::string text = "select id, event_id, type, from_ms, to_ms, created_ms";
     if (one) {
       text += ", json, html";
       rows.exchange(soci::into(next.json));
