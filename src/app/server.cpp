@@ -21,6 +21,7 @@
 #include "http/server.hpp"
 #include "kafka/kafka.hpp"
 #include "sluice/config_check.hpp"
+#include "sluice/envelope.hpp"
 #include "sluice/live_format.hpp"
 #include "sluice/log.hpp"
 #include "sluice/topics.hpp"
