@@ -3,8 +3,12 @@
 
 #include "http/routes.hpp"
 
+#include <filesystem>
+#include <fstream>
+
 #include <caf/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 using namespace sluice;
 using nlohmann::json;
@@ -136,8 +140,8 @@ CAF_TEST(what is looked for reaches the trail) {
 
 CAF_TEST(a wrong parameter is named) {
   const std::vector<std::pair<std::string, std::string>> bad{
-      {"limit", "0"},   {"limit", "1001"}, {"limit", "x"},   {"from", "-1"},          {"to", "tomorrow"},
-      {"after", "17"},  {"after", "-"},    {"after", "1-0"}, {"after", "1-2-3"},      {"user", std::string(1001, 'x')},
+      {"limit", "0"},   {"limit", "1001"}, {"limit", "x"},   {"from", "-1"},     {"to", "tomorrow"},
+      {"after", "17"},  {"after", "-"},    {"after", "1-0"}, {"after", "1-2-3"}, {"user", std::string(1001, 'x')},
       {"order", "asc"}, {"action", {0}}};
   for (const auto& [name, text] : bad)
     CAF_CHECK_EQUAL(get("/audit", {{name, text}}, 400).at("field").get<std::string>(), name);
@@ -292,13 +296,23 @@ CAF_TEST(reports are listed page by page) {
   CAF_CHECK_EQUAL(body.at("reports").at(0).at("url").get<std::string>(), "/reports/id-1");
 }
 
-CAF_TEST(only operators read them) {
+CAF_TEST(only operators read them and a sender is named) {
+  auto file = std::filesystem::temp_directory_path() / ("sluice-audit-tokens-" + std::to_string(getpid()));
+  std::ofstream{file} << R"([{"token":"anns-token","user":"ann","publish":["audit.*"]}])";
   config cfg;
-  cfg.auth.tokens_file = "";
-  cfg.token = "secret-token";
+  cfg.auth.tokens_file = file;
   with(cfg);
-  for (const char* path : {"/audit", "/audit/verify", "/reports", "/reports/x"})
+  std::filesystem::remove(file);
+  const std::vector<std::string> paths{"/audit", "/audit/verify", "/reports", "/reports/x"};
+  for (const auto& path : paths)
     CAF_CHECK_EQUAL(call("GET", path).status, 401);
+  token = "anns-token";
+  for (const auto& path : paths)
+    CAF_CHECK_EQUAL(call("GET", path).status, 403);
+  CAF_CHECK(!asked && !sought && verified.empty());
+  post("/kafka/test/audit", R"({"action":"a","resource":"r"})");
+  CAF_CHECK_EQUAL(json::parse(*published.at(0).value).at("data").at("userId").get<std::string>(), "ann");
+  post("/kafka/test/report", R"({"reportType":"daily"})", 403);
 }
 
 CAF_TEST_FIXTURE_SCOPE_END()

@@ -145,18 +145,16 @@ CAF_TEST(what is wrong is named) {
                   "resourceId is too large a number to be kept as it is; send it as a text");
   CAF_CHECK_EQUAL(refused(R"({"action":"a","resource":"r","userId":[]})"),
                   "userId is neither a text nor a whole number");
+  CAF_CHECK_EQUAL(refused(json{{"action", "a"}, {"resource", "r"}, {"details", std::string(256 * 1024, 'x')}}.dump()),
+                  "details is longer than 256 KiB");
   CAF_CHECK_EQUAL(
-      refused(json{{"action", "a"}, {"resource", "r"}, {"details", std::string(256 * 1024, 'x')}}.dump()),
-      "details is longer than 256 KiB");
-  CAF_CHECK_EQUAL(refused(R"({"type":"x","data":{"action":"a","resource":"r"},"metadata":{"timestamp":1e3}})")
-                      .substr(0, 18),
-                  "metadata.timestamp");
+      refused(R"({"type":"x","data":{"action":"a","resource":"r"},"metadata":{"timestamp":1e3}})").substr(0, 18),
+      "metadata.timestamp");
   CAF_CHECK_EQUAL(
       refused(R"({"type":"x","data":{"action":"a","resource":"r"},"metadata":{"timestamp":18446744073709551615}})"),
       "metadata.timestamp is no time in Unix milliseconds");
-  CAF_CHECK_EQUAL(
-      refused(R"({"type":"x","data":{"action":"a","resource":"r"},"metadata":{"tenantId":"a\u0000"}})"),
-      "metadata.tenantId holds a NUL character");
+  CAF_CHECK_EQUAL(refused(R"({"type":"x","data":{"action":"a","resource":"r"},"metadata":{"tenantId":"a\u0000"}})"),
+                  "metadata.tenantId holds a NUL character");
   CAF_CHECK_EQUAL(refused(R"({"action":"a","resource":"r","details":)" + std::string(100000, '[')),
                   "the value is nested deeper than 64 levels");
 }
@@ -225,8 +223,8 @@ CAF_TEST(the archive answers questions and passes errors on) {
 }
 
 CAF_TEST(who waits is answered when the archive ends) {
-  auto asked = self->request(role_->get(), caf::infinite,
-                             audit_entries_ptr{std::make_shared<std::vector<audit_entry>>(1)});
+  auto asked =
+      self->request(role_->get(), caf::infinite, audit_entries_ptr{std::make_shared<std::vector<audit_entry>>(1)});
   sched.run_once(); // it has the entry, not yet its transaction
   anon_send_exit(role_->get(), caf::exit_reason::user_shutdown);
   consume_messages();

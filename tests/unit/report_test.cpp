@@ -66,12 +66,12 @@ struct fixture {
     outgoing_record record;
     record.topic = "events-summary-table";
     record.timestamp_ms = when;
-    record.value = json{{"id", "summary-1"},
-                        {"timestamp", when},
-                        {"aggregation", name},
-                        {"statistics",
-                         {{"totalEvents", events}, {"sumOfValues", sum}, {"minValue", least}, {"maxValue", most}}}}
-                       .dump();
+    record.value =
+        json{{"id", "summary-1"},
+             {"timestamp", when},
+             {"aggregation", name},
+             {"statistics", {{"totalEvents", events}, {"sumOfValues", sum}, {"minValue", least}, {"maxValue", most}}}}
+            .dump();
     all->log->append(record);
   }
 };
@@ -241,9 +241,14 @@ CAF_TEST(what is no request is a dead letter and what is away is waited for) {
 }
 
 CAF_TEST(nothing in a page comes from the data as markup) {
-  const std::vector<std::string> vectors{"<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>",
-                                         "</title><svg onload=alert(1)>", "' onmouseover='alert(1)",
-                                         "javascript:alert(1)", "<!--", "]]>", "&lt;script&gt;"};
+  const std::vector<std::string> vectors{"<script>alert(1)</script>",
+                                         "\"><img src=x onerror=alert(1)>",
+                                         "</title><svg onload=alert(1)>",
+                                         "' onmouseover='alert(1)",
+                                         "javascript:alert(1)",
+                                         "<!--",
+                                         "]]>",
+                                         "&lt;script&gt;"};
   for (const auto& bad : vectors) {
     cfg.aggregations.front().name = bad;
     all->counts[saturday] = {1, {{bad, 1}}, {{bad, 1}}, {{bad, 1}}};
@@ -254,9 +259,8 @@ CAF_TEST(nothing in a page comes from the data as markup) {
     auto is_markup = bad.find_first_of("<>\"'&") != std::string::npos;
     if (is_markup && page.find(bad) != std::string::npos)
       CAF_ERROR("unescaped: " << bad);
-    for (const char* never : {"<script", "<img", "onload=", "onerror=alert(1)>", "<svg onload", "href=", "src=x o\"",
-                              "<!--", "@import", "url("})
-      if (page.find(never) != std::string::npos && std::string{never}.find('<') != std::string::npos)
+    for (const char* never : {"<script", "<img", "<svg onload", "<!--", "href=", "@import", "url("})
+      if (page.find(never) != std::string::npos)
         CAF_ERROR(never << " in the page for " << bad);
   }
 }
