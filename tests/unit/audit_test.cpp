@@ -223,12 +223,13 @@ CAF_TEST(the archive answers questions and passes errors on) {
 }
 
 CAF_TEST(who waits is answered when the archive ends) {
+  consume_messages();
   auto asked =
       self->request(role_->get(), caf::infinite, audit_entries_ptr{std::make_shared<std::vector<audit_entry>>(1)});
   sched.run_once(); // it has the entry, not yet its transaction
   anon_send_exit(role_->get(), caf::exit_reason::user_shutdown);
   consume_messages();
-  asked.receive([](const audit_fates_ptr&) {},
+  asked.receive([](const audit_fates_ptr&) { CAF_FAIL("it has ended"); },
                 [](const caf::error& error) { CAF_CHECK(code_of(error) == ec::shutting_down); });
 }
 
