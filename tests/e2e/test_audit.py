@@ -33,11 +33,11 @@ def database(request, folder):
 @pytest.fixture
 def auditing(sluice, kafka):
     """Makes servers with an audit processor on a topic of their own."""
-    def make(topic, url="", group=None, processor=None, start=True, **more):
+    def make(topic, url="", group=None, processor=None, start=True, aggregations=(), **more):
         table = {"name": "audit", "topics": [topic], "group": group or unique("group"), **QUICK, **(processor or {})}
         store = {"url": url} if url else {}
-        return sluice(config_for(kafka.bootstrap, audit={"enabled": True}, store=store, processors=[table], **more),
-                      start=start)
+        return sluice(config_for(kafka.bootstrap, *aggregations, audit={"enabled": True}, store=store, processors=[table],
+                                 **more), start=start)
     return make
 
 
@@ -130,6 +130,18 @@ def test_the_lines_of_the_reference_do_as_it_says(sluice, kafka):
         stranger.get(path).problem(401)
     assert server.post("/kafka/test/report", {"reportType": "yearly"}).problem(400)["field"] == "/reportType"
     assert server.post("/kafka/test/audit", {"action": "a"}).problem(400)["field"] == "/resource"
+
+
+@pytest.mark.seconds(120)
+def test_who_sends_a_dead_letter_back_is_in_the_trail(auditing, kafka):
+    events = unique("events")
+    server = auditing("audit.event", aggregations=[aggregation(events, unique("summaries"))])
+    produce(kafka.bootstrap, events, ["not json"])
+    (letter,) = eventually("a dead letter", lambda: server.get(f"/kafka/dlq/{events}.dlq").json()["letters"], REBALANCE_SECONDS)
+    assert server.post(f"/kafka/dlq/{events}.dlq/redrive", {"ids": [letter["id"]]}).status == 200
+    place = f"{events}.dlq/{letter['id']}"
+    (one,) = eventually("the entry", lambda: entries(server, action="dlq.redrive", resourceId=place), REBALANCE_SECONDS)
+    assert one["resource"] == "dead_letter" and one["details"]["to"]["topic"] == events, one
 
 
 def test_without_a_trail_the_server_says_how_to_have_one(sluice, kafka):
