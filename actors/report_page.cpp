@@ -101,7 +101,7 @@ std::string report_page_of(const json& report) {
                     "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>";
   out += text(report.at("title")) + "</title>" + style + "</head><body><h1>" + text(report.at("title")) + "</h1>";
   out += "<p>" + utc_text(report.at("from").get<int64_t>()) + " to " + utc_text(report.at("to").get<int64_t>()) +
-         " UTC</p><h2>Audit trail</h2><p>" + number_text(audit.at("total")) + " entries</p>";
+         " UTC</p><h2>Audit trail</h2><p>Entries: " + number_text(audit.at("total")) + "</p>";
   out += chart(audit.at("overTime"), "count", "Audit entries over time", by_hour);
   out += names_table(audit.at("byAction"), "By action") + names_table(audit.at("byResource"), "By resource") +
          names_table(audit.at("byUser"), "By user");
