@@ -18,6 +18,7 @@ namespace {
 struct trail_fake : audit_log {
   caf::expected<std::vector<audit_fate>> append(const std::vector<audit_entry>& entries) override {
     batches.push_back(entries.size());
+    at_append();
     if (broken)
       return broken;
     all.insert(all.end(), entries.begin(), entries.end());
@@ -46,6 +47,7 @@ struct trail_fake : audit_log {
   std::vector<size_t> batches;
   std::vector<audit_entry> all;
   caf::error broken;
+  std::function<void()> at_append = [] {};
 };
 
 struct shelf_fake : report_shelf {
@@ -224,13 +226,15 @@ CAF_TEST(the archive answers questions and passes errors on) {
 
 CAF_TEST(who waits is answered when the archive ends) {
   consume_messages();
-  auto asked =
-      self->request(role_->get(), caf::infinite, audit_entries_ptr{std::make_shared<std::vector<audit_entry>>(1)});
-  sched.run_once(); // it has the entry, not yet its transaction
-  anon_send_exit(role_->get(), caf::exit_reason::user_shutdown);
+  auto many = std::make_shared<std::vector<audit_entry>>(1000); // a transaction each
+  auto first = self->request(role_->get(), caf::infinite, audit_entries_ptr{many});
+  auto second = self->request(role_->get(), caf::infinite, audit_entries_ptr{many});
+  trail->at_append = [this] { anon_send_exit(role_->get(), caf::exit_reason::user_shutdown); };
   consume_messages();
-  asked.receive([](const audit_fates_ptr&) { CAF_FAIL("it has ended"); },
-                [](const caf::error& error) { CAF_CHECK(code_of(error) == ec::shutting_down); });
+  first.receive([](const audit_fates_ptr& fates) { CAF_CHECK_EQUAL(fates->size(), 1000u); },
+                [](const caf::error& error) { CAF_FAIL(describe(error)); });
+  second.receive([](const audit_fates_ptr&) { CAF_FAIL("it has ended"); },
+                 [](const caf::error& error) { CAF_CHECK(code_of(error) == ec::shutting_down); });
 }
 
 CAF_TEST_FIXTURE_SCOPE_END()
