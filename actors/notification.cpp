@@ -9,6 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "sluice/channels.hpp"
+#include "sluice/envelope.hpp"
+#include "sluice/json_text.hpp"
 #include "sluice/text_template.hpp"
 
 #include "rate_limit.hpp"
@@ -72,6 +74,8 @@ caf::error read_targets(const json& all, std::vector<target>& targets) {
 
 /// Takes the bare notification, or the envelope `{"type","data","metadata"}` around it.
 caf::error read(const std::string& value, content& result) {
+  if (is_nested_deeper(value, max_event_depth + 1)) // writing it down again recurses
+    return make_failure(ec::malformed_record, "the notification is nested deeper than 64 levels");
   auto all = json::parse(value, nullptr, false);
   if (!all.is_object())
     return make_failure(ec::malformed_record, "a notification is a JSON object");

@@ -204,6 +204,19 @@ CAF_TEST(a user s own channel gets the broadcast) {
   CAF_CHECK_EQUAL(result.emitted[1].topic, "notification.sent");
 }
 
+CAF_TEST(what is nested too deeply is refused before it is looked at) {
+  auto processor = make();
+  auto levels = [&](size_t count) {
+    auto what = in({});
+    what.value = R"({"title":"T","targets":[{"channel":"live","to":"ann"}],"data":{"a":)" + std::string(count, '[') +
+                 std::string(count, ']') + "}}";
+    return code_of(processor.push(std::move(what)).error);
+  };
+  CAF_CHECK(levels(63) == ec::no_error);
+  CAF_CHECK(levels(100) == ec::malformed_record);
+  CAF_CHECK(levels(300000) == ec::malformed_record);
+}
+
 CAF_TEST(a template is filled in before anything is sent) {
   auto result = make().push(in({{"template", "welcome"},
                                 {"data", {{"user", {{"name", "<Ann>"}}}, {"points", 7}}},
