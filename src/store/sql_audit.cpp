@@ -18,13 +18,16 @@ constexpr long long most_names = 1000;
 
 // The head says where the chain ends, so that entries missing there show, and is what writers lock. The indexes are in
 // the order of the answers: none of these questions looks at more than it answers.
-const std::vector<std::string> tables{
+constexpr const char* entries_table =
     "create table sluice_audit ("
     "  number bigint primary key, event_id varchar(200) not null unique, time_ms bigint not null,"
     "  tenant text not null, user_id text not null, action text not null, resource text not null,"
-    "  resource_id text not null, details text not null, previous_hash char(64) not null, hash char(64) not null)",
-    "create table sluice_audit_head (one integer primary key check (one = 1), number bigint not null,"
-    "  hash char(64) not null)",
+    "  resource_id text not null, details text not null, previous_hash char(64) not null, hash char(64) not null)";
+constexpr const char* head_table = "create table sluice_audit_head (one integer primary key check (one = 1),"
+                                   "  number bigint not null, hash char(64) not null)";
+const std::vector<std::string> tables{
+    entries_table,
+    head_table,
     std::string{"insert into sluice_audit_head (one, number, hash) values (1, 0, '"} + no_hash + "')",
     "create index sluice_audit_time on sluice_audit (time_ms, number)",
     "create index sluice_audit_action on sluice_audit (action, time_ms, number)",
