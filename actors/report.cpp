@@ -122,7 +122,7 @@ public:
       announce(before->reports.front(), *what, out);
       return {};
     }
-    auto fresh = make(*what);
+    auto fresh = make(*what, [&out] { return out.cancelled(); });
     if (!fresh)
       return fresh.error();
     auto kept = tools_.keep(std::move(*fresh));
@@ -133,7 +133,7 @@ public:
   }
 
 private:
-  caf::expected<report> make(const wish& what) const {
+  caf::expected<report> make(const wish& what, const std::function<bool()>& cancelled) const {
     report fresh;
     fresh.id = tools_.make_id();
     fresh.event_id = what.event_id;
@@ -141,10 +141,10 @@ private:
     fresh.from_ms = what.when.begins.front();
     fresh.to_ms = what.when.end;
     fresh.created_ms = tools_.unix_ms();
-    auto audit = audit_figures(what.when);
+    auto audit = audit_figures(what.when, cancelled);
     if (!audit)
       return audit.error();
-    auto book = summaries(what.when);
+    auto book = summaries(what.when, cancelled);
     if (!book)
       return book.error();
     json body{{"id", fresh.id},
@@ -167,10 +167,12 @@ private:
   }
 
   /// Part by part, so that no question to the database takes long.
-  caf::expected<json> audit_figures(const time_slices& when) const {
+  caf::expected<json> audit_figures(const time_slices& when, const std::function<bool()>& cancelled) const {
     audit_counts all;
     json over_time = json::array();
     for (size_t i = 0; i < when.begins.size(); ++i) {
+      if (cancelled())
+        return make_failure(ec::shutting_down, "nobody waits for the report any more");
       auto part = tools_.count(when.begins[i], i + 1 < when.begins.size() ? when.begins[i + 1] : when.end);
       if (!part)
         return part.error();
@@ -188,12 +190,12 @@ private:
                 {"overTime", std::move(over_time)}};
   }
 
-  caf::expected<summary_book> summaries(const time_slices& when) const {
+  caf::expected<summary_book> summaries(const time_slices& when, const std::function<bool()>& cancelled) const {
     if (sinks_.empty())
       return summary_book{};
     auto source = tools_.make_source();
     read_budget budget{read_time, read_bytes};
-    return read_summaries(*source, sinks_, names_, when, tools_.seek_by_time, budget);
+    return read_summaries(*source, sinks_, names_, when, tools_.seek_by_time, budget, cancelled);
   }
 
   static json aggregation_figures(const summary_book& book, const time_slices& when) {

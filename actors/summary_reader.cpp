@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sluice/error.hpp"
 #include "sluice/json_text.hpp"
 
 namespace sluice {
@@ -61,7 +62,8 @@ int time_slices::find(int64_t ms) const {
 
 caf::expected<summary_book> read_summaries(replay_source& source, const std::vector<std::string>& sinks,
                                            const std::set<std::string, std::less<>>& names, const time_slices& when,
-                                           bool seek_by_time, read_budget& budget) {
+                                           bool seek_by_time, read_budget& budget,
+                                           const std::function<bool()>& cancelled) {
   summary_book book;
   auto bounds = source.bounds(sinks);
   if (!bounds)
@@ -79,6 +81,8 @@ caf::expected<summary_book> read_summaries(replay_source& source, const std::vec
     all.topic = sink;
     range_reader reader{source, sink, ranges_of(all, *bounds, since)};
     while (!reader.finished()) {
+      if (cancelled())
+        return make_failure(ec::shutting_down, "nobody waits for the summaries any more");
       if (budget.spent()) {
         book.complete = false;
         return book;

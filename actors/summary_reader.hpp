@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -38,9 +39,10 @@ struct time_slices {
 };
 
 /// Reads the summaries of `names` from their topics, `sinks`. Blocks, as `source` does; without `seek_by_time` it reads
-/// these topics from their beginning. What is no summary is left out.
+/// these topics from their beginning. What is no summary is left out. Gives up (`shutting_down`) once `cancelled`.
 caf::expected<summary_book> read_summaries(replay_source& source, const std::vector<std::string>& sinks,
                                            const std::set<std::string, std::less<>>& names, const time_slices& when,
-                                           bool seek_by_time, read_budget& budget);
+                                           bool seek_by_time, read_budget& budget,
+                                           const std::function<bool()>& cancelled);
 
 } // namespace sluice

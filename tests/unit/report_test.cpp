@@ -240,6 +240,27 @@ CAF_TEST(what is no request is a dead letter and what is away is waited for) {
   CAF_CHECK(code({{"reportType", "daily"}}) == ec::no_error);
 }
 
+CAF_TEST(a report that nobody waits for is not finished) {
+  time_slices when{{saturday}, saturday + day};
+  summary(saturday, 1, 1, 1, 1);
+  testing::log_source source{all->log};
+  read_budget budget{std::chrono::seconds{5}, 1000000};
+  auto read = [&](bool cancelled) {
+    return read_summaries(source, {"events-summary-table"}, {"default"}, when, true, budget,
+                          [cancelled] { return cancelled; });
+  };
+  auto given_up = read(true);
+  CAF_CHECK(!given_up && code_of(given_up.error()) == ec::shutting_down);
+  auto whole = read(false);
+  CAF_REQUIRE(whole);
+  CAF_CHECK(whole->complete);
+  CAF_CHECK_EQUAL(whole->all.size(), 1u);
+  budget.spend(1000000);
+  auto part = read(false);
+  CAF_REQUIRE(part);
+  CAF_CHECK(!part->complete);
+}
+
 CAF_TEST(nothing in a page comes from the data as markup) {
   const std::vector<std::string> vectors{"<script>alert(1)</script>",
                                          "\"><img src=x onerror=alert(1)>",
