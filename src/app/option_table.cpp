@@ -150,6 +150,10 @@ std::vector<option> table() {
     {.key = "outbox.enabled", .field = SLUICE_FIELD(outbox.enabled), .help = "Take events while Kafka is away: they are on disk before the answer (202, `queued`), and go to Kafka when it is back. Off with the embedded broker."},
     {.key = "outbox.maxBytes", .field = SLUICE_FIELD(outbox.max_bytes), .help = "Bytes of events waiting on disk, at most; beyond it publishers get 507.", .min = 1024, .max = 4294967295},
 
+    {.key = "audit.enabled", .field = SLUICE_FIELD(audit.enabled), .help = "Keep the audit trail: `audit.event` goes into store.url where that is SQLite or PostgreSQL, else into SQLite in store.path."},
+    {.key = "report.enabled", .field = SLUICE_FIELD(report.enabled), .help = "Make the reports that `report.generate` asks for, of the audit trail and the aggregations' summaries."},
+    {.key = "report.baseUrl", .field = SLUICE_FIELD(report.base_url), .help = "Address of this server for readers of messages, put before the path of a report: `https://events.example.com`. Empty: only the path."},
+
     {.key = "demo.enabled", .field = SLUICE_FIELD(demo.enabled), .help = "Publish random events, to see something.", .flag = "--demo"},
     {.key = "demo.interval", .field = SLUICE_FIELD(demo.interval), .help = "Time between two random events.", .min = 1, .max = hour},
 

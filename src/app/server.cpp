@@ -28,6 +28,8 @@
 #include "store/store.hpp"
 
 #include "aggregator.hpp"
+#include "archive.hpp"
+#include "audit.hpp"
 #include "dead_letter.hpp"
 #include "dlq_job.hpp"
 #include "dlq_workbench.hpp"
@@ -44,6 +46,7 @@
 #include "outbox.hpp"
 #include "processor_supervisor.hpp"
 #include "processor_worker.hpp"
+#include "report.hpp"
 #include "role.hpp"
 #include "root.hpp"
 #include "sse_hub.hpp"
@@ -186,6 +189,11 @@ struct server::impl {
   template <class Answer, class... Message>
   void ask_workbench(std::function<void(caf::expected<Answer>)> answer, Message... message);
   void dlq_topics(std::function<void(caf::expected<dlq_overview_ptr>)> answer);
+  template <class Answer, class... Message>
+  void ask_archive(std::function<void(caf::expected<Answer>)> answer, Message... message);
+  template <class Answer, class... Message>
+  caf::expected<Answer> wait_for_archive(const Message&... message);
+  report_tools make_report_tools();
   template <class Answer, class Message>
   void ask_store(std::function<void(caf::expected<Answer>)> answer, Message message);
   void publish(std::vector<outgoing_record> records, std::function<void(caf::expected<std::vector<delivery>>)> answer);
@@ -226,6 +234,7 @@ struct server::impl {
   std::shared_ptr<role<sse_hub_actor>> hub = std::make_shared<role<sse_hub_actor>>();
   std::shared_ptr<role<kafka_admin_actor>> admin = std::make_shared<role<kafka_admin_actor>>();
   std::shared_ptr<role<idempotency_actor>> claims = std::make_shared<role<idempotency_actor>>();
+  std::shared_ptr<role<archive_actor>> archives = std::make_shared<role<archive_actor>>();
   std::shared_ptr<role<outbox_actor>> waiting_events = std::make_shared<role<outbox_actor>>();
   std::unique_ptr<outbox_log> outbox_file; ///< For the outbox's first start.
   std::shared_ptr<outbox_gate> gate;       ///< Null without an outbox.
@@ -290,6 +299,18 @@ http::api server::impl::make_api() {
       ask_workbench<redrive_report_ptr>(std::move(answer),
                                         redrive_order_ptr{std::make_shared<redrive_order>(std::move(order))});
   };
+  if (has_archive(cfg)) {
+    api.find_audit = [this](audit_query query, auto answer) {
+      ask_archive<audit_page_ptr>(std::move(answer), audit_query_ptr{std::make_shared<audit_query>(std::move(query))});
+    };
+    api.verify_audit = [this](int64_t after, auto answer) {
+      ask_archive<audit_check_ptr>(std::move(answer), atom::verify_v, after);
+    };
+    api.find_reports = [this](report_query query, auto answer) {
+      ask_archive<report_page_ptr>(std::move(answer),
+                                   report_query_ptr{std::make_shared<report_query>(std::move(query))});
+    };
+  }
   api.status = [this](auto answer) { status(std::move(answer)); };
   api.readiness = [this](auto answer) { readiness(std::move(answer)); };
   api.metrics = [this] { return render_metrics(counters); };
@@ -375,6 +396,63 @@ void server::impl::dlq_topics(std::function<void(caf::expected<dlq_overview_ptr>
               answer(make_failure(ec::shutting_down, "the Kafka watcher is being restarted; ask again"));
             });
   });
+}
+
+template <class Answer, class... Message>
+void server::impl::ask_archive(std::function<void(caf::expected<Answer>)> answer, Message... message) {
+  if (!running) {
+    answer(make_failure(ec::shutting_down, "the server is starting; try again in a moment"));
+    return;
+  }
+  system->spawn([this, answer = std::move(answer), message...](caf::event_based_actor* self) {
+    self->request(archives->get(), store_timeout, message...)
+        .then([answer](const Answer& got) { answer(got); },
+              [answer](const caf::error& error) {
+                auto known = code_of(error) != ec::no_error;
+                answer(known ? error
+                             : make_failure(ec::store_unavailable,
+                                            "store.url: the audit trail's database does not answer in time; see the "
+                                            "server's log"));
+              });
+  });
+}
+
+/// For processors, which may block.
+template <class Answer, class... Message>
+caf::expected<Answer> server::impl::wait_for_archive(const Message&... message) {
+  caf::scoped_actor self{*system};
+  caf::expected<Answer> result{caf::error{}};
+  self->request(archives->get(), store_timeout, message...)
+      .receive([&result](const Answer& got) { result = got; },
+               [&result](const caf::error& error) {
+                 auto known = code_of(error) != ec::no_error;
+                 result = known ? error
+                                : make_failure(ec::store_unavailable,
+                                               "store.url: the audit trail's database does not answer in time");
+               });
+  return result;
+}
+
+report_tools server::impl::make_report_tools() {
+  report_tools tools;
+  auto plain = [](auto answer) {
+    using value = std::remove_cvref_t<decltype(**answer)>;
+    return answer ? caf::expected<value>{**answer} : caf::expected<value>{answer.error()};
+  };
+  tools.count = [this, plain](int64_t from_ms, int64_t to_ms) {
+    return plain(wait_for_archive<audit_counts_ptr>(atom::count_v, from_ms, to_ms));
+  };
+  tools.find = [this, plain](report_query query) {
+    return plain(wait_for_archive<report_page_ptr>(report_query_ptr{std::make_shared<report_query>(std::move(query))}));
+  };
+  tools.keep = [this, plain](report fresh) {
+    return plain(wait_for_archive<report_ptr>(report_ptr{std::make_shared<report>(std::move(fresh))}));
+  };
+  tools.make_source = [this] { return kafka::make_replay_source(cfg.kafka, log_kafka); };
+  tools.seek_by_time = !cfg.embedded_broker; // librdkafka's mock cluster does not know the offset of a time
+  tools.make_id = make_uuid;
+  tools.unix_ms = http::system_time_ms;
+  return tools;
 }
 
 template <class Answer, class Message>
@@ -727,6 +805,16 @@ std::vector<child_spec> server::impl::children() {
                    claims->set(fresh);
                    return caf::actor_cast<caf::actor>(fresh);
                  }});
+  if (has_archive(cfg)) // its file is named after the node, so not before that is known
+    all.push_back({"archive", [this]() -> caf::expected<caf::actor> {
+                     auto url = archive_url_of(cfg);
+                     std::shared_ptr<audit_log> trail = store::make_audit_log(url);
+                     std::shared_ptr<report_shelf> reports = store::make_report_shelf(url);
+                     auto fresh =
+                         system->spawn<caf::detached>(archive, std::move(trail), std::move(reports), &counters);
+                     archives->set(fresh);
+                     return caf::actor_cast<caf::actor>(fresh);
+                   }});
   all.push_back({"kafka_admin", [this]() -> caf::expected<caf::actor> {
                    auto wanted = cfg.kafka.create_topics && !broker ? wanted_topics(cfg, processor_configs())
                                                                     : std::vector<topic_spec>{};
@@ -839,6 +927,12 @@ caf::error server::start() {
     return make_failure(ec::invalid_config, problems.front().key + ": " + problems.front().text);
   if (sends_notifications(me.cfg))
     add_processor(notification_settings(me.cfg), make_processor(notification_function(me.cfg, make_notifiers(me.cfg))));
+  if (me.cfg.audit.enabled)
+    add_processor(audit_settings(), make_processor([&me](caf::actor_system& system) -> processor_actor {
+                    return system.spawn(audit_logger, me.archives);
+                  }));
+  if (me.cfg.report.enabled)
+    add_processor(report_settings(me.cfg), make_processor(report_function(me.cfg, me.make_report_tools())));
   if (auto error = me.prepare_processors())
     return error;
   if (me.cfg.embedded_broker) {
@@ -977,6 +1071,8 @@ bool server::stop() {
   if (me.gate)
     end(*me.waiting_events);
   end(*me.claims);
+  if (has_archive(me.cfg))
+    end(*me.archives);
   end(*me.admin);
   if (me.generating)
     caf::anon_send_exit(std::exchange(me.generating, nullptr), caf::exit_reason::user_shutdown);

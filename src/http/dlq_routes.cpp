@@ -1,6 +1,5 @@
 // Dead letters: what there is, one by one, and back to where they came from.
 #include <algorithm>
-#include <charconv>
 #include <set>
 #include <utility>
 
@@ -11,6 +10,7 @@
 
 #include "crypto.hpp"
 #include "live_requests.hpp"
+#include "numbers.hpp"
 #include "routes.hpp"
 #include "ws_frames.hpp"
 
@@ -134,14 +134,6 @@ std::string to_json(const dlq_page::entry& entry, bool whole) {
 }
 
 // -- reading requests -------------------------------------------------------------------------------------------------
-
-template <class Number>
-std::optional<Number> number_of(const std::string& text, Number least, Number most) {
-  Number result{};
-  auto [at, error] = std::from_chars(text.data(), text.data() + text.size(), result);
-  auto good = error == std::errc{} && at == text.data() + text.size() && result >= least && result <= most;
-  return good ? std::optional{result} : std::nullopt;
-}
 
 /// Takes one member of a filter, from a URL or a body. False: there is none of that name.
 bool take_member(letter_filter& into, const std::string& name, const std::string& text, const std::string& field,

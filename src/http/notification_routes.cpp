@@ -1,14 +1,11 @@
 // Notifications for users, on their way to each user's channel.
-#include <algorithm>
-#include <chrono>
-#include <functional>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "sluice/channels.hpp"
-#include "sluice/envelope.hpp"
 
+#include "contracts.hpp"
 #include "live_requests.hpp"
 #include "routes.hpp"
 
@@ -19,14 +16,6 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t max_users = 1000;
-constexpr size_t max_text_bytes = 10000;
-
-/// One member of a contract. `check` returns what is wrong with a value that is there, or "".
-struct member {
-  const char* name;
-  bool needed;
-  std::function<std::string(const json&)> check;
-};
 
 /// What a notification must be, and where it goes.
 struct contract {
@@ -36,12 +25,6 @@ struct contract {
   const char* key; ///< The member that orders the records.
   std::vector<member> members;
 };
-
-std::string check_text(const json& value) {
-  if (!value.is_string() || value.get_ref<const std::string&>().empty())
-    return "must be a string that is not empty";
-  return value.get_ref<const std::string&>().size() > max_text_bytes ? "is longer than 10,000 bytes" : "";
-}
 
 std::string check_users(const json& value) {
   if (!value.is_array() || value.empty() || value.size() > max_users)
@@ -62,10 +45,6 @@ std::string check_time(const json& value) {
 std::string check_level(const json& value) {
   return value.is_number() && value.get<double>() >= 0 && value.get<double>() <= 1 ? ""
                                                                                    : "must be a number from 0 to 1";
-}
-
-std::string check_anything(const json&) {
-  return "";
 }
 
 const std::vector<contract>& contracts() {
@@ -99,37 +78,11 @@ const std::vector<contract>& contracts() {
   return all;
 }
 
-/// The answer to a body that is not as it must be; every field that is wrong is named, not only the first.
-std::optional<response> check_members(const json& body, const std::vector<member>& members) {
-  std::string field, detail;
-  auto add = [&](const std::string& name, const std::string& text) {
-    if (field.empty())
-      field = "/" + name;
-    detail += (detail.empty() ? "/" : "; /") + name + " " + text;
-  };
-  if (!body.is_object())
-    return problem(400, std::string{"the body must be a JSON object with "} + members.front().name, "body");
-  for (const auto& one : members) {
-    if (!body.contains(one.name)) {
-      if (one.needed)
-        add(one.name, "is missing");
-    } else if (auto text = one.check(body[one.name]); !text.empty()) {
-      add(one.name, text);
-    }
-  }
-  for (const auto& given : body.items())
-    if (std::none_of(members.begin(), members.end(), [&given](const member& one) { return given.key() == one.name; }))
-      add(given.key(), "is no member of this notification");
-  if (!detail.empty())
-    return problem(400, detail, field);
-  return std::nullopt;
-}
-
 void notify(const api& with, const contract& what, const request& req, const responder& respond) {
   std::optional<response> wrong;
   auto body = read_json(req, wrong);
   if (!wrong)
-    wrong = check_members(body, what.members);
+    wrong = check_members(body, what.members, "this notification");
   if (wrong) {
     respond(std::move(*wrong));
     return;
@@ -174,41 +127,15 @@ void send_notification(const api& with, const request& req, const responder& res
   std::optional<response> wrong;
   auto body = read_json(req, wrong);
   if (!wrong)
-    wrong = check_members(body, members);
+    wrong = check_members(body, members, "this notification");
   if (!wrong && !body.contains("title") && !body.contains("body") && !body.contains("template"))
     wrong = wrong_field("/title", "is missing, and so are body and template; send at least one of them");
-  if (!wrong && !req.who.may_publish(topic))
-    wrong = forbidden("publish to the topic", topic, "");
   if (wrong) {
     respond(std::move(*wrong));
     return;
   }
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  auto id = make_event_id(req);
-  json metadata{{"eventId", id},
-                {"timestamp", std::chrono::duration_cast<std::chrono::milliseconds>(now).count()},
-                {"source", "sluice"},
-                {"version", 1}};
-  outgoing_record record;
-  record.topic = topic;
-  record.value = json{{"type", topic}, {"data", std::move(body)}, {"metadata", std::move(metadata)}}.dump();
-  record.headers = tracing_headers(req, id);
-  with.publish({std::move(record)}, [respond, id](const caf::expected<std::vector<delivery>>& outcome) {
-    if (!outcome)
-      respond(failure(code_of(outcome.error()), text_of(outcome.error())));
-    else if (outcome->front().error != ec::no_error)
-      respond(failure(outcome->front().error, outcome->front().reason));
-    else if (outcome->front().queued)
-      respond(ok(202, {{"ok", true},
-                       {"message", "Kafka is away: the notification event is kept, and processed in place"},
-                       {"topic", topic},
-                       {"eventId", id},
-                       {"queued", true}}));
-    else
-      respond(
-          ok(200,
-             {{"ok", true}, {"message", "Notification event published to Kafka"}, {"topic", topic}, {"eventId", id}}));
-  });
+  publish_event(with, req, topic, std::move(body), {{"ok", true}, {"message", "Notification event published to Kafka"}},
+                respond);
 }
 
 } // namespace

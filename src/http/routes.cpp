@@ -354,6 +354,8 @@ router make_routes(const api& with) {
   add_socket_routes(routes, with);
   add_notification_routes(routes, with);
   add_dlq_routes(routes, with);
+  add_audit_routes(routes, with);
+  add_report_routes(routes, with);
   add_health_routes(routes, with);
   return routes;
 }

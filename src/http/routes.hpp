@@ -45,6 +45,12 @@ struct api {
   std::function<void(dlq_query, std::function<void(caf::expected<dlq_page_ptr>)>)> find_letters;
   /// Sends dead letters back.
   std::function<void(redrive_order, std::function<void(caf::expected<redrive_report_ptr>)>)> redrive;
+  /// Entries of the audit trail. Null where this node has none; so with the next two.
+  std::function<void(audit_query, std::function<void(caf::expected<audit_page_ptr>)>)> find_audit;
+  /// A piece of the trail's chain, behind the entry with this number.
+  std::function<void(int64_t after, std::function<void(caf::expected<audit_check_ptr>)>)> verify_audit;
+  /// Reports.
+  std::function<void(report_query, std::function<void(caf::expected<report_page_ptr>)>)> find_reports;
   /// The body of GET /kafka/status.
   std::function<void(std::function<void(nlohmann::json)>)> status;
   /// "" while the server is ready, else why it is not.
@@ -67,6 +73,8 @@ void add_live_routes(router& routes, const api& with);
 void add_socket_routes(router& routes, const api& with);
 void add_notification_routes(router& routes, const api& with);
 void add_dlq_routes(router& routes, const api& with);
+void add_audit_routes(router& routes, const api& with);
+void add_report_routes(router& routes, const api& with);
 void add_health_routes(router& routes, const api& with);
 
 /// The routes of all areas.

@@ -38,6 +38,17 @@ std::string store_url_of(const config& cfg) {
   return cfg.embedded_broker ? "sqlite::memory:" : "sqlite:" + node_folder_of(cfg) + "/store.db";
 }
 
+bool has_archive(const config& cfg) {
+  return cfg.audit.enabled || cfg.report.enabled;
+}
+
+std::string archive_url_of(const config& cfg) {
+  if (!cfg.store.url.empty() && !cfg.store.url.starts_with("redis://"))
+    return cfg.store.url;
+  // Not in the store's own file: of one file's writers one waits for the other.
+  return cfg.embedded_broker ? "sqlite::memory:" : "sqlite:" + node_folder_of(cfg) + "/audit.db";
+}
+
 std::string password_in(std::string_view url) {
   auto begin = url.find("://");
   if (begin == std::string_view::npos)
@@ -221,6 +232,9 @@ public:
       check_channel("channels[" + std::to_string(i) + "]", cfg_.channels[i]);
     check_overlaps();
     check_notification();
+    if (const auto& url = cfg_.report.base_url; !url.empty() && (!is_web_address(url) || url.ends_with('/')))
+      add("report.baseUrl",
+          quoted(url) + R"( is not a URL such as "https://events.example.com", without "/" at its end)");
     for (std::size_t i = 0; i < cfg_.templates.size(); ++i)
       check_template("templates[" + std::to_string(i) + "]", cfg_.templates[i]);
     for (std::size_t i = 0; i < cfg_.processors.size(); ++i)

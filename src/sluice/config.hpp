@@ -212,6 +212,17 @@ struct outbox_config {
   uint32_t max_bytes = 1073741824; ///< Of events waiting on disk; beyond it: 507.
 };
 
+/// `[audit]`: the processor that keeps the audit trail.
+struct audit_config {
+  bool enabled = false;
+};
+
+/// `[report]`: the processor that makes reports of the audit trail and the summaries.
+struct report_config {
+  bool enabled = false;
+  std::string base_url; ///< Stands before the path of a report in messages, such as "https://events.example.com".
+};
+
 /// `[demo]`: the generator.
 struct demo_config {
   bool enabled = false;
@@ -248,6 +259,8 @@ struct config {
   store_config store;
   idempotency_config idempotency;
   outbox_config outbox;
+  audit_config audit;
+  report_config report;
   demo_config demo;
   log_config log;
   supervision_config supervision;
@@ -266,6 +279,11 @@ bool sends_notifications(const config& cfg);
 bool has_outbox(const config& cfg);
 /// Where the store is, as a URL: `store.url`, or SQLite below `store.path`; in memory with the embedded broker.
 std::string store_url_of(const config& cfg);
+/// Whether this node keeps, or looks into, the audit trail and the reports.
+bool has_archive(const config& cfg);
+/// Where they are, as a URL: `store.url` where that is SQL, else SQLite below `store.path`; in memory with the embedded
+/// broker.
+std::string archive_url_of(const config& cfg);
 /// The password in a URL, as it stands there; empty where there is none.
 std::string password_in(std::string_view url);
 /// The folder of this node's files, below `store.path`.

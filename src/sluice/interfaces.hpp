@@ -126,6 +126,15 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::claims_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::standings_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::settlements_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::outbox_job_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::audit_entries_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::audit_fates_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::audit_query_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::audit_page_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::audit_check_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::audit_counts_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::report_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::report_query_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::report_page_ptr)
 
 CAF_BEGIN_TYPE_ID_BLOCK(sluice, caf::first_custom_type_id)
 
@@ -159,6 +168,15 @@ CAF_ADD_TYPE_ID(sluice, (sluice::claims_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::standings_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::settlements_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::outbox_job_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::audit_entries_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::audit_fates_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::audit_query_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::audit_page_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::audit_check_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::audit_counts_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::report_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::report_query_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::report_page_ptr))
 
 CAF_ADD_ATOM(sluice, sluice::atom, wake, "wake")
 CAF_ADD_ATOM(sluice, sluice::atom, tick, "tick")
@@ -179,6 +197,8 @@ CAF_ADD_ATOM(sluice, sluice::atom, subscribe, "subscribe")
 CAF_ADD_ATOM(sluice, sluice::atom, leave, "leave")
 CAF_ADD_ATOM(sluice, sluice::atom, clients, "clients")
 CAF_ADD_ATOM(sluice, sluice::atom, resume, "resume")
+CAF_ADD_ATOM(sluice, sluice::atom, verify, "verify")
+CAF_ADD_ATOM(sluice, sluice::atom, count, "count")
 
 CAF_END_TYPE_ID_BLOCK(sluice)
 
@@ -292,6 +312,24 @@ using idempotency_actor = caf::typed_actor<
     caf::reacts_to<atom::commit>,
     // INTERNAL: time to forget what is over.
     caf::reacts_to<atom::tick>>;
+
+/// The ARCHIVE: owns the audit trail and the reports. What many want to add while the database works goes into its next
+/// transaction together. Errors are those of `audit_log` and `report_shelf`, and `queue_full`.
+using archive_actor = caf::typed_actor<
+    // Adds entries to the trail; one fate an entry, once that is on disk.
+    caf::replies_to<audit_entries_ptr>::with<audit_fates_ptr>,
+    // Looks for entries.
+    caf::replies_to<audit_query_ptr>::with<audit_page_ptr>,
+    // Looks at a piece of the chain, behind the entry with this number.
+    caf::replies_to<atom::verify, int64_t>::with<audit_check_ptr>,
+    // Counts the entries from one time on, up to another.
+    caf::replies_to<atom::count, int64_t, int64_t>::with<audit_counts_ptr>,
+    // Keeps a report; answers with the one that is there then.
+    caf::replies_to<report_ptr>::with<report_ptr>,
+    // Looks for reports.
+    caf::replies_to<report_query_ptr>::with<report_page_ptr>,
+    // INTERNAL: what has been gathered goes to the database.
+    caf::reacts_to<atom::commit>>;
 
 /// The OUTBOX: keeps events on disk while Kafka is away, and brings them to it in order.
 using outbox_actor = caf::typed_actor<caf::reacts_to<outbox_job_ptr>,

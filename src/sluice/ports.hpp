@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "sluice/archive.hpp"
 #include "sluice/record.hpp"
 
 namespace sluice {
@@ -250,6 +251,29 @@ public:
   virtual caf::expected<std::map<std::string, usage>> contents() = 0;
   /// Lets what was set aside be tried again, in its old place.
   virtual caf::error readmit() = 0;
+};
+
+/// The audit trail: entries are added, and never changed or removed. Each is chained to the one before it by a hash.
+/// Several processes may write to one database. Calls and errors as those of `idempotency_store`.
+class audit_log {
+public:
+  virtual ~audit_log() = default;
+  /// One fate an entry, in the same order; all that are `added` are on disk then.
+  virtual caf::expected<std::vector<audit_fate>> append(const std::vector<audit_entry>& entries) = 0;
+  virtual caf::expected<audit_page> find(const audit_query& query) = 0;
+  /// Looks at the `most` entries behind number `after`, which holds as it is; 0 = from the beginning.
+  virtual caf::expected<audit_check> verify(int64_t after, std::size_t most) = 0;
+  /// Of the entries from `from_ms` on and before `to_ms`, by their own time.
+  virtual caf::expected<audit_counts> count(int64_t from_ms, int64_t to_ms) = 0;
+};
+
+/// Reports that have been made. Calls and errors as those of `idempotency_store`.
+class report_shelf {
+public:
+  virtual ~report_shelf() = default;
+  /// Keeps a report, unless there is one for its event already; returns the one that is there then.
+  virtual caf::expected<report> keep(const report& fresh) = 0;
+  virtual caf::expected<report_page> find(const report_query& query) = 0;
 };
 
 // -- live delivery ----------------------------------------------------------------------------------------------------

@@ -581,6 +581,29 @@ CAF_TEST(each node has a place of its own on disk and the embedded broker none) 
   CAF_CHECK_EQUAL(store_url_of(cfg), "redis://h");
 }
 
+CAF_TEST(the audit trail is where the store is unless that keeps no tables) {
+  config cfg;
+  cfg.node = "n";
+  cfg.store.path = "data";
+  CAF_CHECK(!has_archive(cfg));
+  cfg.report.enabled = true;
+  CAF_CHECK(has_archive(cfg));
+  CAF_CHECK_EQUAL(archive_url_of(cfg), "sqlite:data/n/audit.db");
+  cfg.store.url = "redis://h";
+  CAF_CHECK_EQUAL(archive_url_of(cfg), "sqlite:data/n/audit.db");
+  for (const auto* url : {"sqlite:/var/lib/x.db", "postgresql://h/d", "postgres://h/d"}) {
+    cfg.store.url = url;
+    CAF_CHECK_EQUAL(archive_url_of(cfg), url);
+  }
+  cfg.store.url.clear();
+  cfg.embedded_broker = true;
+  CAF_CHECK_EQUAL(archive_url_of(cfg), "sqlite::memory:");
+  write("report.baseUrl = \"https://events.example.com/sluice\"\n");
+  CAF_CHECK_EQUAL(join(load().errors), "");
+  for (const auto* url : {"events.example.com", "https://events.example.com/", "javascript:alert(1)"})
+    CAF_CHECK(contains(error_of("report.baseUrl = \"" + std::string{url} + "\"\n"), "report.baseUrl: "));
+}
+
 CAF_TEST(the password of a URL is a secret) {
   CAF_CHECK_EQUAL(password_in("postgresql://me:p%20w@h:1/d?x=1"), "p%20w");
   CAF_CHECK_EQUAL(password_in("redis://:pw@h"), "pw");
