@@ -344,6 +344,7 @@ router make_routes(const api& with) {
   add_socket_routes(routes, with);
   add_notification_routes(routes, with);
   add_dlq_routes(routes, with);
+  add_document_routes(routes, with);
   add_health_routes(routes, with);
   return routes;
 }

@@ -45,6 +45,10 @@ struct api {
   std::function<void(dlq_query, std::function<void(caf::expected<dlq_page_ptr>)>)> find_letters;
   /// Sends dead letters back.
   std::function<void(redrive_order, std::function<void(caf::expected<redrive_report_ptr>)>)> redrive;
+  /// Asks for documents; null where they are not enabled.
+  std::function<void(document_request_ptr, std::function<void(caf::expected<document_reply_ptr>)>)> documents;
+  uint32_t max_document_bytes = 52428800;
+  std::string embeddings; ///< What makes the vectors.
   /// The body of GET /kafka/status.
   std::function<void(std::function<void(nlohmann::json)>)> status;
   /// "" while the server is ready, else why it is not.
@@ -67,6 +71,7 @@ void add_live_routes(router& routes, const api& with);
 void add_socket_routes(router& routes, const api& with);
 void add_notification_routes(router& routes, const api& with);
 void add_dlq_routes(router& routes, const api& with);
+void add_document_routes(router& routes, const api& with);
 void add_health_routes(router& routes, const api& with);
 
 /// The routes of all areas.

@@ -8,6 +8,7 @@
 
 #include "sluice/caf.hpp"
 #include "sluice/dead_letters.hpp"
+#include "sluice/documents.hpp"
 #include "sluice/error.hpp"
 #include "sluice/ports.hpp"
 #include "sluice/publication.hpp"
@@ -126,6 +127,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::claims_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::standings_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::settlements_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::outbox_job_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::document_request_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::document_reply_ptr)
 
 CAF_BEGIN_TYPE_ID_BLOCK(sluice, caf::first_custom_type_id)
 
@@ -159,6 +162,8 @@ CAF_ADD_TYPE_ID(sluice, (sluice::claims_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::standings_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::settlements_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::outbox_job_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::document_request_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::document_reply_ptr))
 
 CAF_ADD_ATOM(sluice, sluice::atom, wake, "wake")
 CAF_ADD_ATOM(sluice, sluice::atom, tick, "tick")
@@ -274,6 +279,11 @@ using dlq_workbench_actor = caf::typed_actor<
 using dlq_job_actor = dlq_workbench_actor::extend<
     // INTERNAL: time for the next letters.
     caf::reacts_to<atom::tick>>;
+
+/// The DOCUMENT DESK: asks the store of documents on behalf of HTTP, one request after the other.
+using document_desk_actor = caf::typed_actor<
+    // An error (`store_unavailable`, `storage_full`): nothing has changed.
+    caf::replies_to<document_request_ptr>::with<document_reply_ptr>>;
 
 /// The IDEMPOTENCY STORE: knows what has been done, by scope and id, and who is at it. Whoever must not do a thing
 /// twice claims it first, does it where the claim is granted, and settles it: done, or released for another attempt.
