@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "sluice/processor.hpp"
+
 #include "crash.hpp"
 
 namespace sluice {

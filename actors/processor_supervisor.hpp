@@ -62,7 +62,7 @@ struct processor_supervisor_state {
     uint32_t seen = 0; ///< How far `current` was at `since`.
     time_point since;
     time_point sent;
-    uint32_t share = 16;  ///< Records a work: about 20 ms' worth.
+    uint32_t share = 16; ///< Records a work: about 20 ms' worth.
     bool asking = false; ///< Its next work waits for the store.
   };
   /// What some records emitted, until the broker has all of it.

@@ -47,7 +47,8 @@ struct dlq_command {
 CLI::App* add_dlq_command(CLI::App& app, dlq_command& into, std::string& config_file);
 
 /// Asks the API: method, path with query, JSON body ("" = none).
-using api_call = std::function<caf::expected<outbound::api_answer>(const std::string&, const std::string&, const std::string&)>;
+using api_call =
+    std::function<caf::expected<outbound::api_answer>(const std::string&, const std::string&, const std::string&)>;
 
 /// Does what the command asks for. Returns the exit code: 0 well; 1 the server refused, could not be reached, or not
 /// all letters were sent back; 2 the command line is wrong.

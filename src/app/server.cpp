@@ -23,6 +23,7 @@
 #include "kafka/kafka.hpp"
 #include "parsing/parsing.hpp"
 #include "sluice/config_check.hpp"
+#include "sluice/envelope.hpp"
 #include "sluice/live_format.hpp"
 #include "sluice/log.hpp"
 #include "sluice/topics.hpp"
@@ -715,7 +716,7 @@ caf::expected<caf::actor> server::impl::start_workbench() {
   settings.seek_by_time = !broker; // librdkafka's mock cluster does not know the offset of a time
   // Sending what was read takes up to kafka.deliveryTimeout more, where the broker goes away.
   settings.time = std::min(settings.time, cfg.http.request_timeout / 3);
-  settings.make_id = http::make_uuid;
+  settings.make_id = make_uuid;
   settings.unix_ms = http::system_time_ms;
   auto make_job = [this, settings] {
     auto make_source = [kafka_cfg = cfg.kafka] { return kafka::make_replay_source(kafka_cfg, log_kafka); };

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sluice/envelope.hpp"
 #include "sluice/json_text.hpp"
 
 #include "crypto.hpp"

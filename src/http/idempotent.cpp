@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sluice/envelope.hpp"
 #include "sluice/log.hpp"
 
 #include "crypto.hpp"

@@ -75,9 +75,8 @@ void circuit_breaker::report(const std::string& system, bool answers, clock::tim
 }
 
 caf::error spared(const std::string& system, std::chrono::milliseconds wait) {
-  return try_later(system + " has failed too often in a row; it is asked again in " + std::to_string(wait.count()) +
-                       " ms",
-                   wait);
+  return try_later(
+      system + " has failed too often in a row; it is asked again in " + std::to_string(wait.count()) + " ms", wait);
 }
 
 } // namespace sluice

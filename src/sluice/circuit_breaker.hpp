@@ -32,8 +32,9 @@ public:
   circuit_breaker() : circuit_breaker(settings{}) {}
   explicit circuit_breaker(settings how) : how_(how) {}
 
-  /// Calls `work` where the system's circuit is closed, or it is time to try; else answers `spared`. `target_unavailable`, `attempt_timeout` and what is thrown are
-  /// failures of the system; any other error says that it answers.
+  /// Calls `work` where the system's circuit is closed, or it is time to try; else answers `spared`.
+  /// `target_unavailable`, `attempt_timeout` and what is thrown are failures of the system; any other error says that
+  /// it answers.
   caf::error call(const std::string& system, const std::function<caf::error()>& work);
 
   /// Zero: call the system, and tell by `report` what came of it. Else: how long not to, see `spared`.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "sluice/processor.hpp"
+
 namespace sluice {
 
 namespace {

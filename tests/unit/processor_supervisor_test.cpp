@@ -145,9 +145,10 @@ idempotency_actor::behavior_type claims_fake(idempotency_actor::stateful_pointer
           return gone;
         auto found = std::make_shared<std::vector<standing>>();
         for (const auto& one : *all) {
-          auto& known = st.known.try_emplace(one.scope + ":" + one.id, claims_state::entry{one.owner, false}).first->second;
+          auto& known =
+              st.known.try_emplace(one.scope + ":" + one.id, claims_state::entry{one.owner, false}).first->second;
           standing answer;
-          answer.what = known.done                ? standing::state::done
+          answer.what = known.done                 ? standing::state::done
                         : known.owner != one.owner ? standing::state::busy
                                                    : standing::state::granted;
           found->push_back(answer);
@@ -159,7 +160,8 @@ idempotency_actor::behavior_type claims_fake(idempotency_actor::stateful_pointer
         if (st.away)
           return gone;
         for (const auto& one : *all)
-          if (auto it = st.known.find(one.scope + ":" + one.id); it != st.known.end() && it->second.owner == one.owner) {
+          if (auto it = st.known.find(one.scope + ":" + one.id);
+              it != st.known.end() && it->second.owner == one.owner) {
             if (one.done)
               it->second.done = true;
             else
@@ -901,9 +903,8 @@ CAF_TEST(what emits is remembered once the broker has what it emitted) {
 
 CAF_TEST(the event of a dead letter may be done when it is sent back) {
   cfg.remember = 1h;
-  start(noting([](const record& in, context&) {
-    return in.value == "bad" ? make_failure(ec::rejected, "no") : caf::error{};
-  }));
+  start(noting(
+      [](const record& in, context&) { return in.value == "bad" ? make_failure(ec::rejected, "no") : caf::error{}; }));
   feed(keyed(0, {of_event("e1", "a", "bad")}));
   CAF_CHECK_EQUAL(buried().size(), 1u);
   feed(keyed(1, {of_event("e1", "a", "mended")}));
