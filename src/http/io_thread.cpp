@@ -38,7 +38,7 @@ io_thread::io_thread(const server_parts& parts)
     return render(problem(status, detail), {.keep_alive = false, .date = date_});
   };
   guards.body_limit = [this](std::string_view method, std::string_view target) {
-    return parts.body_limit(method, target);
+    return this->parts.body_limit(method, target);
   };
   connections_ = make_connection_maker(*this);
 }
