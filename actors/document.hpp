@@ -28,7 +28,7 @@ processor_config document_settings(const config& cfg);
 
 /// Where the processor stands.
 struct document_place {
-  std::string node;        ///< As `document.uploaded` has it.
+  std::string node;          ///< As `document.uploaded` has it.
   bool shares_store = false; ///< With all other nodes.
 };
 

@@ -873,9 +873,8 @@ caf::error server::start() {
     me.documents = {nullptr, parsing::make_parser(me.cfg.documents), make_embedder(me.cfg), hex_sha256};
     if (parsing::find_program("pdftotext").empty())
       log(log_level::warn, "server", "there is no pdftotext, so no PDF can be read; install poppler-utils");
-    add_processor(document_settings(me.cfg), make_processor([&me](const record& in, context& out) {
-                    return me.process_document(in, out);
-                  }));
+    add_processor(document_settings(me.cfg),
+                  make_processor([&me](const record& in, context& out) { return me.process_document(in, out); }));
   }
   if (auto error = me.prepare_processors())
     return error;

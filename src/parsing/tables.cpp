@@ -100,6 +100,10 @@ bool take_row(std::string_view& csv, char separator, std::vector<std::string>& r
     }
   }
   csv.remove_prefix(std::min(at + 1, csv.size()));
+  for (auto& field : row) {
+    field.erase(0, field.find_first_not_of(" \t"));
+    field.resize(field.find_last_not_of(" \t") + 1);
+  }
   return !is_quoted;
 }
 

@@ -98,7 +98,7 @@ def store(request):
 
 
 @pytest.fixture
-def library(sluice, own_kafka):
+def library(own_kafka, sluice):
     """Makes servers that take documents, on a Kafka of this test's own: the topics' names are fixed."""
     own_kafka.start()
 
@@ -148,13 +148,13 @@ def said(kafka, topic):
     return [json.loads(one["payload"]) for one in consume(kafka.bootstrap, topic)]
 
 
-def words(number):
-    return " ".join(f"Sentence number {i} of a long text about nothing." for i in range(number))
+def words(number, name="a"):
+    return " ".join(f"Sentence number {i} of a long text, {name}, about nothing." for i in range(number))
 
 
 # -- all goes well -----------------------------------------------------------------------------------------------------
 
-def test_a_document_is_taken_found_at_once_and_embedded(library, store, tmp_path):
+def test_a_document_is_taken_found_at_once_and_embedded(store, library, tmp_path):
     server = library(store)
     path = tmp_path / "report of today.md"
     path.write_text("# Quarterly report\n\nRevenue grew because of *zeppelins*.\n")
@@ -216,7 +216,7 @@ def test_every_type_is_read(library):
 
 
 @pytest.mark.seconds(240)
-def test_a_large_document_is_taken_and_a_larger_one_is_not(library, store):
+def test_a_large_document_is_taken_and_a_larger_one_is_not(store, library):
     server = library(store, maxBytes=50 * MIB)
     server.timeout = 60
     line = b"A line of a very long text, about llamas and nothing else.\n"
@@ -268,7 +268,7 @@ def test_what_is_no_document_is_refused_by_name(library):
     ended(server, done=0)
 
 
-def test_what_cannot_be_read_has_failed_with_the_reason(library, store):
+def test_what_cannot_be_read_has_failed_with_the_reason(store, library):
     server = library(store)
     zeros = "0" * 64
     bomb = zlib.compress(zlib.compress(b"\0" * (300 * MIB), 9), 9)
@@ -309,9 +309,9 @@ def chunk_ids(server, one):
     return found
 
 
-def test_all_of_the_topics_once_more_change_nothing(library, store):
+def test_all_of_the_topics_once_more_change_nothing(store, library):
     server = library(store)
-    sent = [upload(server, (words(200) + str(i)).encode(), name=f"{i}.txt") for i in range(5)]
+    sent = [upload(server, words(200, f"text {i}").encode(), name=f"{i}.txt") for i in range(5)]
     bad = upload(server, b"%PDF-1.7\nbroken", name="bad.pdf")
     for one in sent:
         wait_state(server, one)
@@ -332,10 +332,10 @@ def test_all_of_the_topics_once_more_change_nothing(library, store):
 
 
 @pytest.mark.seconds(240)
-def test_a_server_that_is_killed_in_the_middle_does_the_rest(library, store, embeddings):
+def test_a_server_that_is_killed_in_the_middle_does_the_rest(store, embeddings, library):
     model = embeddings(slow=0.1)
     server = library(store, embeddingsUrl=model.url)
-    sent = [upload(server, (words(400) + str(i)).encode(), name=f"{i}.txt") for i in range(6)]
+    sent = [upload(server, words(400, f"text {i}").encode(), name=f"{i}.txt") for i in range(6)]
     eventually("the first vectors", lambda: len(model.posts) > 2)
     for _ in range(2):
         server.kill()
@@ -355,7 +355,7 @@ def test_a_server_that_is_killed_in_the_middle_does_the_rest(library, store, emb
     check_sum(server, "document")
 
 
-def test_a_node_processes_what_was_uploaded_at_another(library, postgres):
+def test_a_node_processes_what_was_uploaded_at_another(postgres, library):
     first, second = (library({"url": postgres.url}) for _ in range(2))
     sent = [upload(first, f"Text number {i} for all nodes.".encode(), name=f"{i}.txt") for i in range(12)]
     for one in sent:
@@ -369,7 +369,7 @@ def test_a_node_processes_what_was_uploaded_at_another(library, postgres):
 
 # -- embeddings --------------------------------------------------------------------------------------------------------
 
-def test_embeddings_come_from_an_endpoint_in_batches(library, store, embeddings):
+def test_embeddings_come_from_an_endpoint_in_batches(store, embeddings, library):
     model = embeddings()
     server = library(store, embeddingsUrl=model.url, embeddingsKey=KEY, embeddingsModel="mini")
     one = upload(server, words(900).encode())
@@ -385,7 +385,7 @@ def test_embeddings_come_from_an_endpoint_in_batches(library, store, embeddings)
     assert KEY not in server.log()
 
 
-def test_embeddings_that_fail_for_a_while_are_asked_again(library, embeddings):
+def test_embeddings_that_fail_for_a_while_are_asked_again(embeddings, library):
     def answer(number, body):
         return {1: (500, {}, {}), 2: (429, {"Retry-After": "1"}, {"error": {"message": "slow down"}}),
                 3: (200, {}, {"data": []})}.get(number)
@@ -399,7 +399,7 @@ def test_embeddings_that_fail_for_a_while_are_asked_again(library, embeddings):
     assert KEY not in server.log()
 
 
-def test_embeddings_that_are_away_leave_a_dead_letter_and_a_document_that_is_found(library, embeddings):
+def test_embeddings_that_are_away_leave_a_dead_letter_and_a_document_that_is_found(embeddings, library):
     server = library(embeddingsUrl=f"http://127.0.0.1:{free_port()}/v1/embeddings", embeddingsKey=KEY)
     one = upload(server, b"A text about okapis.")
     eventually("it is given up", lambda: count(server, "dead_lettered_total", "document") == 1, timeout=90)
@@ -411,13 +411,13 @@ def test_embeddings_that_are_away_leave_a_dead_letter_and_a_document_that_is_fou
     model = embeddings()
     server.config["documents"]["embeddingsUrl"] = model.url
     server.start()
-    got = server.post("/kafka/dlq/document.parsed.dlq/redrive", {})
+    got = server.post("/kafka/dlq/document.parsed.dlq/redrive", {"filter": {}})
     assert got.status == 200, got
     wait_state(server, one)
     assert KEY not in server.log()
 
 
-def test_embeddings_that_refuse_a_text_fail_the_document(library, embeddings):
+def test_embeddings_that_refuse_a_text_fail_the_document(embeddings, library):
     model = embeddings(lambda number, body: (400, {}, {"error": {"message": f"too long, {KEY}"}}))
     server = library(embeddingsUrl=model.url, embeddingsKey=KEY)
     one = upload(server, b"A text about quokkas.")
@@ -427,7 +427,7 @@ def test_embeddings_that_refuse_a_text_fail_the_document(library, embeddings):
     assert KEY not in server.log()
 
 
-def test_slow_embeddings_hold_up_no_search(library, embeddings):
+def test_slow_embeddings_hold_up_no_search(embeddings, library):
     model = embeddings(slow=10)
     server = library(embeddingsUrl=model.url, embeddingsTimeout=2000)
     upload(server, b"A text about pangolins.")

@@ -24,7 +24,8 @@ std::string part(const std::string& head, const std::string& content) {
 }
 
 std::string file_part(const std::string& content, const std::string& name = "a.txt") {
-  return part("Content-Disposition: form-data; name=\"file\"; filename=\"" + name + "\"\r\nContent-Type: text/plain", content);
+  return part("Content-Disposition: form-data; name=\"file\"; filename=\"" + name + "\"\r\nContent-Type: text/plain",
+              content);
 }
 
 std::string wrong(const std::string& body, const std::string& type = form_type) {
@@ -89,9 +90,11 @@ struct fixture {
 // -- forms ------------------------------------------------------------------------------------------------------------
 
 CAF_TEST(a form is taken apart) {
-  const auto body = "preamble\r\n" + part("Content-Disposition: form-data; name=title", "Ti\r\n-- tle") + file_part("one\r\ntwo\r\n") +
-                    part("content-disposition: FORM-DATA; name=\"x\"; filename*=UTF-8''%e2%82%ac.md; filename=\"e.md\"", "") +
-                    "--AaB03x--\r\nepilogue";
+  const auto body =
+      "preamble\r\n" + part("Content-Disposition: form-data; name=title", "Ti\r\n-- tle") +
+      file_part("one\r\ntwo\r\n") +
+      part("content-disposition: FORM-DATA; name=\"x\"; filename*=UTF-8''%e2%82%ac.md; filename=\"e.md\"", "") +
+      "--AaB03x--\r\nepilogue";
   auto read = http::read_form(form_type, body);
   CAF_CHECK_EQUAL(read.wrong, "");
   CAF_REQUIRE_EQUAL(read.parts.size(), 3u);
@@ -116,10 +119,14 @@ CAF_TEST(what is wrong with a form is named) {
   CAF_CHECK(wrong(good.substr(0, good.size() - 2)).find("part 1 does not end") != std::string::npos);
   CAF_CHECK(wrong("--AaB03x\r\nContent-Disposition: form-data; name=a\r\n").find("no blank line") != std::string::npos);
   CAF_CHECK(wrong("--AaB03x junk\r\n\r\nx\r\n--AaB03x--").find("something else") != std::string::npos);
-  CAF_CHECK(wrong(part("Content-Type: text/plain", "x") + "--AaB03x--").find("no Content-Disposition") != std::string::npos);
-  CAF_CHECK(wrong(part("Content-Disposition: attachment; name=a", "x") + "--AaB03x--").find("not form-data") != std::string::npos);
+  CAF_CHECK(wrong(part("Content-Type: text/plain", "x") + "--AaB03x--").find("no Content-Disposition") !=
+            std::string::npos);
+  CAF_CHECK(wrong(part("Content-Disposition: attachment; name=a", "x") + "--AaB03x--").find("not form-data") !=
+            std::string::npos);
   CAF_CHECK(wrong(part("nonsense", "x") + "--AaB03x--").find("no colon") != std::string::npos);
-  CAF_CHECK(wrong(part("Content-Disposition: form-data; name=a\r\nContent-Transfer-Encoding: base64", "eA==") + "--AaB03x--").find("base64") != std::string::npos);
+  CAF_CHECK(
+      wrong(part("Content-Disposition: form-data; name=a\r\nContent-Transfer-Encoding: base64", "eA==") + "--AaB03x--")
+          .find("base64") != std::string::npos);
   CAF_CHECK(wrong("--AaB03x\r\n\r\nx\r\n--AaB03x--").find("no Content-Disposition") != std::string::npos);
   CAF_CHECK(wrong(part("X: " + std::string(9000, 'y'), "x") + "--AaB03x--").find("8 KiB") != std::string::npos);
   std::string many;
@@ -129,7 +136,9 @@ CAF_TEST(what is wrong with a form is named) {
 }
 
 CAF_TEST(a form in any pieces is survived) {
-  const std::vector<std::string> pieces{"--AaB03x", "\r\n", "--", "Content-Disposition: form-data; name=a", "; filename=\"b\"", ":", ";", "\"", "=", "x", " ", "\n"};
+  const std::vector<std::string> pieces{
+      "--AaB03x", "\r\n", "--", "Content-Disposition: form-data; name=a", "; filename=\"b\"", ":", ";", "\"", "=",
+      "x",        " ",    "\n"};
   auto check = rc::check("forms survive anything", [&pieces](const std::vector<uint8_t>& choice) {
     std::string body = "--AaB03x\r\n";
     for (auto one : choice)
@@ -137,7 +146,8 @@ CAF_TEST(a form in any pieces is survived) {
     const auto read = http::read_form(form_type, body);
     RC_ASSERT(read.wrong.empty() || read.parts.empty());
     for (const auto& one : read.parts)
-      RC_ASSERT(one.content.data() >= body.data() && one.content.data() + one.content.size() <= body.data() + body.size());
+      RC_ASSERT(one.content.data() >= body.data() &&
+                one.content.data() + one.content.size() <= body.data() + body.size());
   });
   CAF_CHECK(check);
 }
@@ -146,7 +156,9 @@ CAF_TEST(a form in any pieces is survived) {
 
 CAF_TEST(a form is kept and announced) {
   fixture f;
-  auto got = f.call("POST", "/upload", part("Content-Disposition: form-data; name=title", "The title") + file_part("# hello", "C:\\docs\\read.md") + "--AaB03x--\r\n",
+  auto got = f.call("POST", "/upload",
+                    part("Content-Disposition: form-data; name=title", "The title") +
+                        file_part("# hello", "C:\\docs\\read.md") + "--AaB03x--\r\n",
                     {{"content-type", form_type}});
   CAF_REQUIRE_EQUAL(got.status, 202);
   CAF_CHECK_EQUAL(f.upload().bytes, "# hello");
@@ -171,10 +183,14 @@ CAF_TEST(a form is kept and announced) {
 
 CAF_TEST(a body is kept as it is under the name it is given) {
   fixture f;
-  CAF_CHECK_EQUAL(f.call("POST", "/upload", "{\"a\":1}", {{"content-type", "application/x-www-form-urlencoded"}}, {{"name", "x/y.json"}, {"title", "T"}}).status, 202);
+  CAF_CHECK_EQUAL(f.call("POST", "/upload", "{\"a\":1}", {{"content-type", "application/x-www-form-urlencoded"}},
+                         {{"name", "x/y.json"}, {"title", "T"}})
+                      .status,
+                  202);
   CAF_CHECK_EQUAL(f.upload().what.name, "y.json");
   CAF_CHECK_EQUAL(f.upload().what.content_type, "application/json");
-  CAF_CHECK_EQUAL(f.call("POST", "/upload", "hi", {{"content-disposition", "attachment; filename=\"b.txt\""}}).status, 202);
+  CAF_CHECK_EQUAL(f.call("POST", "/upload", "hi", {{"content-disposition", "attachment; filename=\"b.txt\""}}).status,
+                  202);
   CAF_CHECK_EQUAL(f.upload().what.name, "b.txt");
   CAF_CHECK_EQUAL(f.call("POST", "/upload", "hi", {}, {{"name", "../..\x01\xff"}}).status, 202);
   CAF_CHECK_EQUAL(f.upload().what.name, "..\xef\xbf\xbd");
@@ -189,7 +205,10 @@ CAF_TEST(what cannot be taken is refused before it is kept) {
   CAF_CHECK_EQUAL(f.call("POST", "/upload", "\x89PNG\r\n\x1a\n", {{"content-type", "text/plain"}}).status, 415);
   CAF_CHECK_EQUAL(f.call("POST", "/upload", "x", {{"content-type", "multipart/mixed; boundary=x"}}).status, 415);
   CAF_CHECK_EQUAL(f.call("POST", "/upload", "x", {{"content-type", form_type}}).status, 400);
-  CAF_CHECK_EQUAL(f.call("POST", "/upload", part("Content-Disposition: form-data; name=title", "x") + "--AaB03x--", {{"content-type", form_type}}).status, 400);
+  CAF_CHECK_EQUAL(f.call("POST", "/upload", part("Content-Disposition: form-data; name=title", "x") + "--AaB03x--",
+                         {{"content-type", form_type}})
+                      .status,
+                  400);
   CAF_CHECK(f.asked == nullptr);
   CAF_CHECK(f.published.empty());
   CAF_CHECK_EQUAL(f.call("POST", "/upload", std::string(1000, 'x')).status, 202);
@@ -247,7 +266,8 @@ CAF_TEST(a document is shown with its chunks by pages) {
   CAF_CHECK_EQUAL(body["reason"].get<std::string>(), "damaged");
   CAF_CHECK_EQUAL(body["chunkList"][0]["text"].get<std::string>(), "text");
   CAF_CHECK_EQUAL(body["next"].get<std::string>(), "/documents/k?from=2");
-  for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{{"limit", "201"}, {"limit", "-1"}, {"from", "x"}, {"from", "99999999999"}})
+  for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{
+           {"limit", "201"}, {"limit", "-1"}, {"from", "x"}, {"from", "99999999999"}})
     CAF_CHECK_EQUAL(f.call("GET", "/documents/k", {}, {}, {{name, value}}).status, 400);
 }
 
@@ -296,9 +316,10 @@ CAF_TEST(users have documents of their own) {
   auto tokens = std::string{"/tmp/sluice-document-tokens-"} + std::to_string(getpid());
   {
     auto* file = fopen(tokens.c_str(), "w");
-    fputs(R"({"tokens":[{"token":"ann-ann-ann-ann-ann-ann","user":"ann","publish":["document.*"]},
+    fputs(R"([{"token":"ann-ann-ann-ann-ann-ann","user":"ann","publish":["document.*"]},
                        {"token":"bob-bob-bob-bob-bob-bob","user":"b\u00f6b","publish":["*"]},
-                       {"token":"eve-eve-eve-eve-eve-eve","user":"eve"}]})", file);
+                       {"token":"eve-eve-eve-eve-eve-eve","user":"eve"}])",
+          file);
     fclose(file);
   }
   config cfg;
@@ -307,7 +328,10 @@ CAF_TEST(users have documents of their own) {
   CAF_REQUIRE_EQUAL(access ? "" : describe(access.error()), "");
   f.with.access = *access;
   unlink(tokens.c_str());
-  auto as = [](const std::string& name) { return std::map<std::string, std::string>{{"authorization", "Bearer " + name + "-" + name + "-" + name + "-" + name + "-" + name + "-" + name}}; };
+  auto as = [](const std::string& name) {
+    return std::map<std::string, std::string>{
+        {"authorization", "Bearer " + name + "-" + name + "-" + name + "-" + name + "-" + name + "-" + name}};
+  };
   CAF_CHECK_EQUAL(f.call("POST", "/upload", "hi").status, 401);
   CAF_CHECK_EQUAL(f.call("POST", "/upload", "hi", as("eve")).status, 403);
   CAF_CHECK_EQUAL(f.call("POST", "/upload", "hi", as("ann")).status, 202);

@@ -1,6 +1,7 @@
 // Documents in SQLite always; in PostgreSQL where tests/store/servers.py has started one.
 #define CAF_SUITE document_store
 
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <random>
@@ -60,12 +61,24 @@ std::vector<document_chunk> chunks(const std::string& id, const std::vector<std:
   std::vector<document_chunk> all;
   for (const auto& text : texts) {
     const auto position = static_cast<int32_t>(all.size());
-    all.push_back({id.substr(0, 50) + "-" + std::to_string(std::hash<std::string>{}(text) % 100000) + "-" + std::to_string(position), position, text, {}});
+    all.push_back({id.substr(0, 50) + "-" + std::to_string(std::hash<std::string>{}(text) % 100000) + "-" +
+                       std::to_string(position),
+                   position,
+                   text,
+                   {}});
   }
   return all;
 }
 
 const document_store::viewer everyone;
+
+std::string reason_of(document_store& sut, const std::string& id) {
+  return must(sut.find(id))->reason;
+}
+
+int64_t change_of(document_store& sut, const std::string& id) {
+  return must(sut.find(id))->changed_ms;
+}
 
 template <class Test>
 void on_all(Test test) {
@@ -150,11 +163,13 @@ CAF_TEST(chunks that stay the same keep their vectors) {
   });
 }
 
-CAF_TEST(words are found wherever they stand and what is gone is not) {
+CAF_TEST(words are found wherever they stand and what is gone is not ) {
   on_all([](document_store& sut) {
     const auto word = fresh("word"), name = fresh("name"), other = fresh("other");
     auto what = make(name + ".txt");
-    must(sut.add(what, "x", chunks(what.id, {"a text with " + word + ", and more", "nothing", "http://" + other + ".example/path"})));
+    must(sut.add(
+        what, "x",
+        chunks(what.id, {"a text with " + word + ", and more", "nothing", "http://" + other + ".example/path"})));
     for (const auto& [text, position] : std::vector<std::pair<std::string, int>>{
              {word, 0}, {"no such " + word + "? \"'", 0}, {name, -1}, {other, 2}, {word + "|&!:*()", 0}}) {
       auto found = must(sut.search(everyone, text, 10));
@@ -220,17 +235,17 @@ CAF_TEST(a reason is kept until it is over and never spoils what is done) {
     auto what = make("a.txt");
     must(sut.add(what, "x", {}));
     CAF_CHECK(!sut.note(what.id, "away", false));
-    CAF_CHECK_EQUAL(must(sut.find(what.id))->reason, "away");
+    CAF_CHECK_EQUAL(reason_of(sut, what.id), "away");
     CAF_CHECK(must(sut.find(what.id))->state == state::uploaded);
     CAF_CHECK(!sut.note(what.id, "damaged", true));
     CAF_CHECK(must(sut.find(what.id))->state == state::failed);
-    auto before = must(sut.find(what.id))->changed_ms;
+    auto before = change_of(sut, what.id);
     CAF_CHECK(!sut.note(what.id, "damaged", true));
     CAF_CHECK(!sut.note(what.id, "away", false));
-    CAF_CHECK_EQUAL(must(sut.find(what.id))->reason, "damaged");
-    CAF_CHECK_EQUAL(must(sut.find(what.id))->changed_ms, before);
+    CAF_CHECK_EQUAL(reason_of(sut, what.id), "damaged");
+    CAF_CHECK_EQUAL(change_of(sut, what.id), before);
     CAF_CHECK(!sut.set_chunks(what.id, chunks(what.id, {"x"}), false));
-    CAF_CHECK_EQUAL(must(sut.find(what.id))->reason, "");
+    CAF_CHECK_EQUAL(reason_of(sut, what.id), "");
     CAF_CHECK(!sut.set_embedded(what.id, "m"));
     CAF_CHECK(!sut.note(what.id, "damaged", true));
     CAF_CHECK(must(sut.find(what.id))->state == state::embedded);

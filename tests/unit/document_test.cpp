@@ -21,7 +21,8 @@ using state = document_state;
 namespace {
 
 size_t characters(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 /// Vectors as they come from outside, with an error first where there is one.
@@ -59,7 +60,8 @@ struct fixture {
     return what;
   }
   processed push(const std::string& topic, const json& data = {{"documentId", "d1"}, {"node", "here"}}) {
-    auto parse = [this](const std::string&, std::string_view bytes, const std::function<bool()>&) -> caf::expected<std::string> {
+    auto parse = [this](const std::string&, std::string_view bytes,
+                        const std::function<bool()>&) -> caf::expected<std::string> {
       ++parses;
       if (unreadable)
         return unreadable;
@@ -91,7 +93,10 @@ CAF_TEST(what a document is its bytes say) {
   CAF_CHECK_EQUAL(sniff_document("{\"a\": 1}\n", "text/plain", ""), "text/plain");
   CAF_CHECK_EQUAL(sniff_document("{braces} in a text", "", ""), "text/plain");
   CAF_CHECK_EQUAL(sniff_document("\xff\xfeh\0i\0", "", ""), "text/plain");
-  for (const auto* bytes : {"\x89PNG\r\n\x1a\n", "PK\x03\x04", "\x7f" "ELF", "\x1f\x8b\x08"})
+  for (const auto* bytes : {"\x89PNG\r\n\x1a\n", "PK\x03\x04",
+                            "\x7f"
+                            "ELF",
+                            "\x1f\x8b\x08"})
     CAF_CHECK_EQUAL(sniff_document(bytes, "text/plain", "a.txt"), "");
   CAF_CHECK_EQUAL(sniff_document(std::string_view{"a\0b", 3}, "text/plain", "a.txt"), "");
 }
@@ -105,7 +110,8 @@ CAF_TEST(states are told by name) {
 
 CAF_TEST(no text is lost between chunks and none is too long) {
   auto check = rc::check("chunks cover the text", [] {
-    const auto letters = *rc::gen::container<std::string>(*rc::gen::inRange<size_t>(0, 6000), rc::gen::elementOf(std::string{"abcdefghij .\n"}));
+    const auto letters = *rc::gen::container<std::string>(*rc::gen::inRange<size_t>(0, 6000),
+                                                          rc::gen::elementOf(std::string{"abcdefghij .\n"}));
     const auto gaps = *rc::gen::inRange(1, 200);
     std::string text;
     for (size_t i = 0; i < letters.size(); ++i) {
@@ -157,8 +163,9 @@ CAF_TEST(ids of chunks are those of their texts) {
 
 CAF_TEST(texts with the same words are alike) {
   auto sut = make_lexical_embedder();
-  auto made = sut->embed({"The cat sat on the mat", "on the mat the CAT sat!", "Quarterly revenue of the company grew", ""},
-                         [] { return false; });
+  auto made =
+      sut->embed({"The cat sat on the mat", "on the mat the CAT sat!", "Quarterly revenue of the company grew", ""},
+                 [] { return false; });
   CAF_REQUIRE(made);
   const auto& v = *made;
   CAF_CHECK(cosine(v[0], v[0]) > 0.999);
@@ -223,7 +230,9 @@ CAF_TEST(what comes again is said again and not done again) {
   const auto batches = f.embeddings->batches.size();
   auto again = f.push(documents_in);
   CAF_REQUIRE_EQUAL(again.emitted.size(), 1u);
-  auto id_of = [](const processed& what) { return json::parse(what.emitted.at(0).value.value_or(""))["metadata"]["eventId"].get<std::string>(); };
+  auto id_of = [](const processed& what) {
+    return json::parse(what.emitted.at(0).value.value_or(""))["metadata"]["eventId"].get<std::string>();
+  };
   CAF_CHECK_EQUAL(id_of(again), id_of(first));
   CAF_CHECK_EQUAL(f.push(documents_parsed).emitted.size(), 1u);
   CAF_CHECK_EQUAL(f.parses, 1);
@@ -248,7 +257,7 @@ CAF_TEST(a document that cannot be read has failed with the reason) {
 
 CAF_TEST(what has its vectors keeps them when embeddings go away) {
   fixture f;
-  f.add(lines(100));
+  f.add(lines(300));
   f.push(documents_in);
   f.embeddings->trouble = make_failure(ec::target_unavailable, "the embeddings answered 500");
   f.embeddings->works = 2;
@@ -256,7 +265,8 @@ CAF_TEST(what has its vectors keeps them when embeddings go away) {
   auto& kept = f.store->kept["d1"];
   CAF_CHECK(kept.what.state == state::parsed);
   CAF_CHECK_EQUAL(kept.what.reason, "the embeddings answered 500");
-  CAF_CHECK_EQUAL(std::count_if(kept.chunks.begin(), kept.chunks.end(), [](const auto& one) { return !one.vector.empty(); }), 6);
+  CAF_CHECK_EQUAL(
+      std::count_if(kept.chunks.begin(), kept.chunks.end(), [](const auto& one) { return !one.vector.empty(); }), 6);
   f.embeddings->trouble = {};
   f.embeddings->batches.clear();
   CAF_CHECK(f.push(documents_parsed));
@@ -277,7 +287,7 @@ CAF_TEST(embeddings that refuse a text fail the document) {
   CAF_CHECK(f.store->kept["d1"].what.state == state::failed);
 }
 
-CAF_TEST(a document that is gone is done and one that is elsewhere is not) {
+CAF_TEST(a document that is gone is done and one that is elsewhere is not ) {
   fixture f;
   auto gone = f.push(documents_in);
   CAF_CHECK(gone);

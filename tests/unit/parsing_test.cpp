@@ -56,12 +56,16 @@ bool has_pdftotext() {
 } // namespace
 
 CAF_TEST(text is taken in UTF 8 and UTF 16 and in nothing else) {
-  CAF_CHECK_EQUAL(parsed("text/plain", "Gr\xc3\xbc\xc3\x9f" "e"), "Gr\xc3\xbc\xc3\x9f" "e");
+  CAF_CHECK_EQUAL(parsed("text/plain", "Gr\xc3\xbc\xc3\x9f"
+                                       "e"),
+                  "Gr\xc3\xbc\xc3\x9f"
+                  "e");
   CAF_CHECK_EQUAL(parsed("text/plain", "\xef\xbb\xbfhi"), "hi");
   CAF_CHECK_EQUAL(parsed("text/plain", std::string{"\xff\xfeh\0i\0\xac\x20", 8}), "hi\xe2\x82\xac");
   CAF_CHECK_EQUAL(parsed("text/plain", std::string{"\xfe\xff\0h\xd8\x3d\xde\x00", 8}), "h\xf0\x9f\x98\x80");
   CAF_CHECK_EQUAL(parsed("text/plain", std::string{"\xfe\xff\xd8\x3d\0x", 6}), "\xef\xbf\xbdx"); // half a pair
-  auto latin = parsed("text/plain", "Gr\xfc\xdf" "e");
+  auto latin = parsed("text/plain", "Gr\xfc\xdf"
+                                    "e");
   CAF_CHECK(latin.starts_with("rejected: the text is neither UTF-8 nor UTF-16"));
   CAF_CHECK(latin.find("iconv") != std::string::npos);
 }
@@ -76,14 +80,19 @@ CAF_TEST(an empty document is refused with a reason) {
 }
 
 CAF_TEST(blanks and lines are tidied) {
-  CAF_CHECK_EQUAL(tidy("  a  b\t c \r\n\r\n\r\n\r\nd\re\x01\x02" "f \n"), "a b c\n\nd\nef");
-  CAF_CHECK_EQUAL(tidy("a\xc2\xa0\xc2\xa0" "b"), "a b");
+  CAF_CHECK_EQUAL(tidy("  a  b\t c \r\n\r\n\r\n\r\nd\re\x01\x02"
+                       "f \n"),
+                  "a b c\n\nd\nef");
+  CAF_CHECK_EQUAL(tidy("a\xc2\xa0\xc2\xa0"
+                       "b"),
+                  "a b");
 }
 
 CAF_TEST(of a page only what is seen is taken) {
-  CAF_CHECK_EQUAL(parsed("text/html", "<!DOCTYPE html><html><head><title>Ti &amp; tle</title><style>p{color:red}</style>"
-                                      "<script>if (a<b) alert('</p>')</script></head><body><h1>One</h1><p>a <b>b</b>c&#33;"
-                                      "&#x20AC;&nbsp;d<!-- <p>hidden</p> --></p><table><tr><td>1<td>2</table></body>"),
+  CAF_CHECK_EQUAL(parsed("text/html",
+                         "<!DOCTYPE html><html><head><title>Ti &amp; tle</title><style>p{color:red}</style>"
+                         "<script>if (a<b) alert('</p>')</script></head><body><h1>One</h1><p>a <b>b</b>c&#33;"
+                         "&#x20AC;&nbsp;d<!-- <p>hidden</p> --></p><table><tr><td>1<td>2</table></body>"),
                   "Ti & tle\n\nOne\n\na bc!\xe2\x82\xac d\n\n1 2");
   CAF_CHECK_EQUAL(parsed("text/html", "a < b &unknown; &#xD800; &"), "a < b &unknown; \xef\xbf\xbd &");
   CAF_CHECK_EQUAL(parsed("text/html", "<p title=\"a > b\">x</p>"), "x");
@@ -92,23 +101,26 @@ CAF_TEST(of a page only what is seen is taken) {
 }
 
 CAF_TEST(Markdown loses its marks) {
-  CAF_CHECK_EQUAL(parsed("text/markdown", "# Head *line*\n\ntext with `code`, [a link](http://x) and ![picture](y.png)\n"
-                                          "> said\n\n```\nint a_b = *p; # kept\n```\n---\n\\*star\\*\n"),
+  CAF_CHECK_EQUAL(parsed("text/markdown",
+                         "# Head *line*\n\ntext with `code`, [a link](http://x) and ![picture](y.png)\n"
+                         "> said\n\n```\nint a_b = *p; # kept\n```\n---\n\\*star\\*\n"),
                   "Head line\n\ntext with code, a link and picture\nsaid\n\nint a_b = *p; # kept\n\n*star*");
 }
 
 CAF_TEST(values of JSON keep their names) {
-  CAF_CHECK_EQUAL(parsed("application/json", R"({"a":{"b":["x",1,true,null]},"c":1.50})"), "a/b: x\na/b: 1\na/b: true\nc: 1.50");
+  CAF_CHECK_EQUAL(parsed("application/json", R"({"a":{"b":["x",1,true,null]},"c":1.50})"),
+                  "a/b: x\na/b: 1\na/b: true\nc: 1.50");
   CAF_CHECK_EQUAL(parsed("application/json", "[\"x\"]"), "x");
-  CAF_CHECK(parsed("application/json", "{\"a\":").starts_with("rejected: the text is no valid JSON: it goes wrong at byte"));
-  CAF_CHECK_EQUAL(parsed("application/json", std::string(1000, '[')), "rejected: the JSON is nested deeper than 64 levels");
+  CAF_CHECK(
+      parsed("application/json", "{\"a\":").starts_with("rejected: the text is no valid JSON: it goes wrong at byte"));
+  CAF_CHECK_EQUAL(parsed("application/json", std::string(1000, '[')),
+                  "rejected: the JSON is nested deeper than 64 levels");
 }
 
 CAF_TEST(fields of CSV keep their columns) {
   CAF_CHECK_EQUAL(parsed("text/csv", "name;city\r\nAnn;\"Os;lo\"\r\n\"B\"\"b\";\n;x;extra\n"),
                   "name; city\nname: Ann; city: Os;lo\nname: B\"b\ncity: x; extra");
-  CAF_CHECK_EQUAL(parsed("text/csv", "a,b\n\"open,1\n"),
-                  "rejected: the CSV is damaged: a quote in row 2 does not end");
+  CAF_CHECK_EQUAL(parsed("text/csv", "a,b\n\"open,1\n"), "rejected: the CSV is damaged: a quote in row 2 does not end");
 }
 
 CAF_TEST(any bytes are survived and what comes of them is UTF 8) {
@@ -124,8 +136,9 @@ CAF_TEST(any bytes are survived and what comes of them is UTF 8) {
 }
 
 CAF_TEST(tags and quotes in any order are survived) {
-  const std::vector<std::string> pieces{"<", ">", "</", "<!--", "-->", "<script", "</script>", "&", "&#", ";", "\"", "'",
-                                        "=", "a", " ", "\n", "`", "```\n", "[", "](", ")", "*", "\\", "|", ",", "{", "}", ":"};
+  const std::vector<std::string> pieces{"<",  ">", "</", "<!--", "-->", "<script", "</script>", "&",     "&#", ";",
+                                        "\"", "'", "=",  "a",    " ",   "\n",      "`",         "```\n", "[",  "](",
+                                        ")",  "*", "\\", "|",    ",",   "{",       "}",         ":"};
   auto check = rc::check("parsers survive their own marks", [&pieces](const std::vector<uint8_t>& choice) {
     std::string text;
     for (auto one : choice)
@@ -151,7 +164,9 @@ CAF_TEST(damaged and encrypted PDFs are refused with a reason) {
   CAF_CHECK_EQUAL(parsed("application/pdf", "%PDF-1.7\nnothing of the kind"),
                   "rejected: the PDF is damaged; nothing in it can be read");
   const std::string zeros(32, '0');
-  auto locked = pdf("BT ET", {}, "/ID[<00><00>]/Encrypt<</Filter/Standard/V 1/R 2/P -1/O<" + zeros + zeros + ">/U<" + zeros + zeros + ">>>");
+  auto locked =
+      pdf("BT ET", {},
+          "/ID[<00><00>]/Encrypt<</Filter/Standard/V 1/R 2/P -1/O<" + zeros + zeros + ">/U<" + zeros + zeros + ">>>");
   CAF_CHECK_EQUAL(parsed("application/pdf", locked), "rejected: the PDF is encrypted; upload it without its password");
 }
 
