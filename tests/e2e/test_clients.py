@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pathlib
 import re
 import shutil
 import subprocess
@@ -15,39 +14,7 @@ import pytest
 
 from support import (ROOT, aggregation, config_for, consume, end_with_parent, event, eventually, kcat, produce, unique,
                      values_of)
-from conftest import not_here
-
-HERE = pathlib.Path(__file__).resolve().parent
-NODE_FOLDER = ROOT / "build" / "e2e-node"
-
-
-@pytest.fixture(scope="module")
-def node():
-    """Runs a script of this folder under Node with our packages: node("script.js", args…) -> Popen."""
-    for command in ("node", "npm"):
-        if not shutil.which(command):
-            not_here(f"{command} is not installed")
-    NODE_FOLDER.mkdir(parents=True, exist_ok=True)
-    names = ("package.json", "package-lock.json")
-    stamp = NODE_FOLDER / "installed"
-    wanted = "".join((HERE / name).read_text() for name in names)
-    if not stamp.exists() or stamp.read_text() != wanted:
-        for name in names:
-            shutil.copy(HERE / name, NODE_FOLDER)
-        done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=NODE_FOLDER,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if done.returncode != 0:
-            not_here(f"npm ci failed: {done.stdout[-300:]}")
-        stamp.write_text(wanted)
-
-    def run(script, *args):
-        """`script` is a file of this folder, or the path of another one."""
-        return subprocess.Popen(["node", str(HERE / script), *map(str, args)], stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env={**os.environ, "NODE_PATH": str(NODE_FOLDER / "node_modules"),
-                                     "KAFKAJS_NO_PARTITIONER_WARNING": "1"},
-                                preexec_fn=end_with_parent)
-    return run
+from conftest import NODE_FOLDER, not_here
 
 
 @pytest.fixture(scope="module")

@@ -240,14 +240,41 @@ def test_the_shop_of_the_guide_does_what_the_guide_says(sluice, kafka):
         check_sum(server, name)
 
 
+# -- nothing twice -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "redis"])
+@pytest.mark.seconds(240)
+def test_a_topic_that_is_read_again_does_nothing_twice(sluice, kafka, node, request, folder, kind):
+    url = f"sqlite:{folder}/store.db" if kind == "sqlite" else request.getfixturevalue(kind).url
+    topic, group = unique("moody"), unique("group")
+    table = {"name": "moody", "topics": [topic], "group": group, "remember": "1h", **QUICK}
+    server = sluice(config_for(kafka.bootstrap, processors=[table], store={"url": url}), binary=MOODY)
+    values = [f"{'poison' if i % 50 == 0 else 'once' if i % 20 == 0 else 'good'} {i}" for i in range(1, 1001)]
+    bad = sum(value.startswith("poison") for value in values)
+    put(kafka, topic, [(f"k{i % 37}", value) for i, value in enumerate(values)])
+    eventually("all have an end", lambda: count(server, "done_total", "moody") == len(values) - bad
+               and count(server, "dead_lettered_total", "moody") == bad, timeout=90)
+    check_sum(server, "moody")
+    effects = Counter(one["payload"] for one in done(kafka, topic))
+    assert sum(effects.values()) == len(values) - bad and max(effects.values()) == 1
+    server.stop()
+    reset = node("reset_offsets.js", kafka.bootstrap, group, topic)
+    assert reset.wait(60) == 0, reset.stderr.read()
+    server.start()
+    eventually("all are known", lambda: count(server, "duplicates_total", "moody") == len(values) - bad
+               and count(server, "dead_lettered_total", "moody") == bad, timeout=90)
+    check_sum(server, "moody")  # what was given up is tried again: it was never done
+    assert Counter(one["payload"] for one in done(kafka, topic)) == effects
+
+
 # -- events between services -------------------------------------------------------------------------------------------
 
-def test_services_exchange_events(own_kafka, sluice):
+def test_services_exchange_events(own_kafka, sluice, folder):
     kafka = own_kafka.start()  # the catalogue's names are the same in every run
     consumers = sluice(config_for(kafka.bootstrap, kafka={"createCatalogue": True}, log={"level": "info"}), binary=CONSUMERS)
     assert {"sale.cancelled", "service.health"} <= set(consumers.status()["topics"])
     got = subprocess.run([REGISTER], env=clean_environment(KAFKA_BROKERS=kafka.bootstrap), capture_output=True, text=True,
-                         timeout=60, check=True)
+                         timeout=60, check=True, cwd=folder)
     place, health = got.stdout.splitlines()
     assert re.fullmatch(r"user\.created \d+ \d+", place)
     assert health == f"connected: 1, producer: 1, consumers: 0, brokers: {kafka.bootstrap}"
