@@ -134,14 +134,14 @@ private:
 
 } // namespace
 
-processor_config document_settings(const config&) {
+processor_config document_settings(const config& cfg) {
   processor_config settings;
   settings.name = "document";
   settings.topics = {documents_in, documents_parsed};
   settings.outputs = {documents_parsed, documents_out};
   settings.group = "paka-document-processor";
-  settings.concurrency = 2; // each may hold a document and its text
-  settings.timeout = attempt_time;
+  settings.concurrency = 2;                                        // each may hold a document and its text
+  settings.timeout = attempt_time + cfg.documents.pdf_timeout * 3; // the reader's own comes first
   settings.max_attempts = 8;
   settings.retry_initial = milliseconds{1000};
   settings.retry_max = milliseconds{60000};

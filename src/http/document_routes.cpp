@@ -154,16 +154,17 @@ response failure_of(const caf::error& error) {
   return failure(code_of(error), text_of(error));
 }
 
+using api_ptr = std::shared_ptr<const api>;
 using replied = std::function<void(const document_reply&)>;
 
 /// Asks; errors are answered here.
 template <class What>
-void ask(const api& with, const identity& who, What what, const responder& respond, replied reply) {
+void ask(const api_ptr& with, const identity& who, What what, const responder& respond, replied reply) {
   auto wish = std::make_shared<document_request>();
   wish->user = owner_of(who);
   wish->everyones = sees_all(who);
   wish->what = std::move(what);
-  with.documents(std::move(wish), [respond, reply = std::move(reply)](const caf::expected<document_reply_ptr>& got) {
+  with->documents(std::move(wish), [respond, reply = std::move(reply)](const caf::expected<document_reply_ptr>& got) {
     if (got)
       reply(**got);
     else
@@ -172,9 +173,9 @@ void ask(const api& with, const identity& who, What what, const responder& respo
 }
 
 /// Has a document processed, and answers once the broker knows.
-void announce(const api& with, const request& req, const document& what, bool is_new, const responder& respond) {
+void announce(const api_ptr& with, const request& req, const document& what, bool is_new, const responder& respond) {
   json data{{"documentId", what.id}, {"name", what.name},     {"title", what.title}, {"contentType", what.content_type},
-            {"size", what.size},     {"sha256", what.sha256}, {"owner", what.owner}, {"node", with.node}};
+            {"size", what.size},     {"sha256", what.sha256}, {"owner", what.owner}, {"node", with->node}};
   event_metadata metadata;
   metadata.event_id = make_event_id(req);
   metadata.correlation_id = req.header("x-correlation-id");
@@ -187,30 +188,30 @@ void announce(const api& with, const request& req, const document& what, bool is
   body["existing"] = !is_new;
   body["eventId"] = metadata.event_id;
   body["topic"] = uploaded_topic;
-  with.publish({std::move(record)},
-               [respond, body = std::move(body), is_new](const caf::expected<std::vector<delivery>>& outcome) mutable {
-                 if (!outcome) {
-                   respond(failure_of(outcome.error()));
-                   return;
-                 }
-                 const auto& one = outcome->front();
-                 if (one.error != ec::no_error) {
-                   respond(failure(one.error, one.reason));
-                   return;
-                 }
-                 if (one.queued) {
-                   body["queued"] = true;
-                 } else {
-                   body["partition"] = one.partition;
-                   body["offset"] = one.offset;
-                 }
-                 auto answer = ok(is_new ? 202 : 200, body);
-                 answer.headers.emplace_back("Location", body["url"].get<std::string>());
-                 respond(std::move(answer));
-               });
+  with->publish({std::move(record)},
+                [respond, body = std::move(body), is_new](const caf::expected<std::vector<delivery>>& outcome) mutable {
+                  if (!outcome) {
+                    respond(failure_of(outcome.error()));
+                    return;
+                  }
+                  const auto& one = outcome->front();
+                  if (one.error != ec::no_error) {
+                    respond(failure(one.error, one.reason));
+                    return;
+                  }
+                  if (one.queued) {
+                    body["queued"] = true;
+                  } else {
+                    body["partition"] = one.partition;
+                    body["offset"] = one.offset;
+                  }
+                  auto answer = ok(is_new ? 202 : 200, body);
+                  answer.headers.emplace_back("Location", body["url"].get<std::string>());
+                  respond(std::move(answer));
+                });
 }
 
-void upload(const api& with, request req, const responder& respond) {
+void upload(const api_ptr& with, request req, const responder& respond) {
   if (!req.who.may_publish(uploaded_topic)) {
     respond(forbidden("publish to the topic", uploaded_topic, ""));
     return;
@@ -224,9 +225,9 @@ void upload(const api& with, request req, const responder& respond) {
     respond(problem(400, "the file is empty; send one with something in it", "body"));
     return;
   }
-  if (file.bytes.size() > with.max_document_bytes) {
+  if (file.bytes.size() > with->max_document_bytes) {
     respond(problem(413,
-                    "the file has more than " + std::to_string(with.max_document_bytes) +
+                    "the file has more than " + std::to_string(with->max_document_bytes) +
                         " bytes; send a smaller one, or raise documents.maxBytes",
                     "body"));
     return;
@@ -282,7 +283,7 @@ response wrong_number(const std::string& name, int64_t least, int64_t most) {
   return wrong_field(name, "must be a whole number from " + std::to_string(least) + " to " + std::to_string(most));
 }
 
-void look_up(const api& with, const request& req, const responder& respond) {
+void look_up(const api_ptr& with, const request& req, const responder& respond) {
   const auto id = req.params.at("id");
   const auto limit = number(req, "limit", 20, 0, max_page);
   const auto from = number(req, "from", 0, 0, INT32_MAX);
@@ -320,7 +321,7 @@ bool read_place(const std::string& text, document_listing& into) {
   return read.ec == std::errc{} && read.ptr == text.data() + dash && into.before_ms >= 0;
 }
 
-void list(const api& with, const request& req, const responder& respond) {
+void list(const api_ptr& with, const request& req, const responder& respond) {
   document_listing which;
   const auto limit = number(req, "limit", 50, 1, max_page);
   const auto after = parameter(req, "after");
@@ -346,7 +347,7 @@ void list(const api& with, const request& req, const responder& respond) {
   ask(with, req.who, which, respond, std::move(found));
 }
 
-void search(const api& with, const request& req, const responder& respond) {
+void search(const api_ptr& with, const request& req, const responder& respond) {
   document_search what;
   what.text = parameter(req, "q");
   const auto limit = number(req, "limit", 10, 1, max_hits);
@@ -360,7 +361,7 @@ void search(const api& with, const request& req, const responder& respond) {
     return;
   }
   what.limit = static_cast<uint32_t>(*limit);
-  auto found = [respond, text = what.text, model = with.embeddings](const document_reply& reply) {
+  auto found = [respond, text = what.text, model = with->embeddings](const document_reply& reply) {
     json body{{"ok", true}, {"query", text}, {"embeddings", model}, {"results", json::array()}};
     for (const auto& hit : reply.hits) {
       json one{{"documentId", hit.what.id},
@@ -380,7 +381,7 @@ void search(const api& with, const request& req, const responder& respond) {
   ask(with, req.who, std::move(what), respond, std::move(found));
 }
 
-void remove(const api& with, const request& req, const responder& respond) {
+void remove(const api_ptr& with, const request& req, const responder& respond) {
   const auto id = req.params.at("id");
   auto removed = [respond, id](const document_reply& reply) {
     if (reply.documents.empty())
@@ -394,10 +395,11 @@ void remove(const api& with, const request& req, const responder& respond) {
 } // namespace
 
 void add_document_routes(router& routes, const api& with) {
+  auto shared = std::make_shared<const api>(with); // too much to be copied for each request
   auto add = [&](const char* method, const char* path, auto handle, uint32_t max_body_bytes = 0) {
-    auto enabled = [with, handle](request req, const responder& respond) {
-      if (with.documents)
-        handle(with, std::move(req), respond);
+    auto enabled = [shared, handle](request req, const responder& respond) {
+      if (shared->documents)
+        handle(shared, std::move(req), respond);
       else
         respond(problem(404, "documents are not taken here; set documents.enabled"));
     };

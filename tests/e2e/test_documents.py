@@ -367,6 +367,18 @@ def test_a_node_processes_what_was_uploaded_at_another(postgres, library):
         check_sum(server, "document")
 
 
+def test_a_document_is_taken_while_kafka_is_away(library):
+    server = library()
+    library.kafka.kill()
+    eventually("Kafka is away", lambda: server.metric("sluice_kafka_away") == 1, timeout=30)
+    one = upload(server, b"A text about tapirs.")
+    assert one["queued"] is True and "offset" not in one
+    assert search(server, "tapirs")[0]["state"] == "uploaded"
+    library.kafka.start()
+    wait_state(server, one)
+    eventually("all have an end", lambda: count(server, "done_total", "document") == 2)
+
+
 # -- embeddings --------------------------------------------------------------------------------------------------------
 
 def test_embeddings_come_from_an_endpoint_in_batches(store, embeddings, library):
