@@ -241,11 +241,7 @@ void upload(const api_ptr& with, request req, const responder& respond) {
                     "body"));
     return;
   }
-  const auto digest = sha256(file.bytes);
-  what.sha256 = hex(digest);
   what.owner = owner_of(req.who);
-  // The same file of two users is two documents: neither learns that the other has it.
-  what.id = what.owner.empty() ? what.sha256 : hex(sha256(digest + what.owner));
   what.name = std::move(file.name);
   what.title = std::move(file.title);
   what.size = file.bytes.size();

@@ -187,7 +187,7 @@ asio::error_code socket_guard::head_complete(std::string_view head) {
   auto parsed = std::from_chars(length.data(), length.data() + length.size(), content_length_);
   if (parsed.ec == std::errc::result_out_of_range)
     content_length_ = UINT64_MAX;
-  is_chunked_ = !header_value(head, "transfer-encoding").empty();
+  is_chunked_ = length.empty() && !header_value(head, "transfer-encoding").empty();
   body_limit_ = context_->max_body_bytes;
   if ((is_chunked_ || content_length_ > body_limit_) && context_->body_limit) {
     auto line = head.substr(0, head.find('\n'));

@@ -129,7 +129,9 @@ form read_form(std::string_view content_type, std::string_view body) {
     if (out.parts.size() == max_parts)
       return wrong("there are more than 100 parts");
     const auto line = body.find("\r\n");
-    if (line == std::string_view::npos || !trimmed(body.substr(0, line)).empty())
+    if (line == std::string_view::npos)
+      return wrong("the body ends where " + where + " should begin: it was cut off, or lacks --" + boundary + "--");
+    if (!trimmed(body.substr(0, line)).empty())
       return wrong("the boundary before " + where + " is followed by something else");
     body.remove_prefix(line); // an empty head begins with the blank line's end
     const auto head = body.substr(0, max_head).find("\r\n\r\n");

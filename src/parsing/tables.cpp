@@ -9,6 +9,7 @@
 
 #include "sluice/error.hpp"
 #include "sluice/json_text.hpp"
+#include "sluice/utf8.hpp"
 
 namespace sluice::parsing {
 
@@ -18,6 +19,12 @@ using nlohmann::json;
 
 constexpr int max_depth = 64;
 constexpr size_t max_columns = 10000;
+/// Names stand before each of their values: bounded, or a small file makes an endless text.
+constexpr size_t max_name = 200;
+
+std::string short_name(const std::string& name) {
+  return name.substr(0, whole_characters(name, max_name));
+}
 
 /// Writes values as they come, without a document in memory.
 class value_writer : public nlohmann::json_sax<json> {
@@ -34,7 +41,7 @@ public:
     return true;
   }
   bool key(string_t& value) override {
-    names_.back() = value;
+    names_.back() = short_name(value);
     return true;
   }
   bool end_object() override {
@@ -48,6 +55,9 @@ public:
     return false;
   }
 
+  /// More than that nobody takes.
+  bool is_full() const { return text.size() > max_document_text; }
+
   std::string text;
   std::size_t wrong_at = 0;
 
@@ -58,7 +68,7 @@ private:
       path += (path.empty() ? "" : "/") + name;
     text += path.empty() ? value : path + ": " + value;
     text += '\n';
-    return true;
+    return !is_full();
   }
   std::vector<std::string> names_;
 };
@@ -113,7 +123,7 @@ caf::expected<std::string> json_text(std::string_view text) {
   if (is_nested_deeper(text, max_depth))
     return make_failure(ec::rejected, "the JSON is nested deeper than 64 levels");
   value_writer writer;
-  if (!json::sax_parse(text, &writer))
+  if (!json::sax_parse(text, &writer) && !writer.is_full())
     return make_failure(ec::rejected,
                         "the text is no valid JSON: it goes wrong at byte " + std::to_string(writer.wrong_at));
   return std::move(writer.text);
@@ -123,14 +133,15 @@ caf::expected<std::string> csv_text(std::string_view csv) {
   const auto separator = separator_of(csv);
   std::vector<std::string> names, row;
   std::string out;
-  for (size_t number = 1; !csv.empty(); ++number) {
+  for (size_t number = 1; !csv.empty() && out.size() <= max_document_text; ++number) {
     if (!take_row(csv, separator, row))
       return make_failure(ec::rejected,
                           "the CSV is damaged: a quote in row " + std::to_string(number) + " does not end");
     if (number == 1) {
-      names = row;
-      for (const auto& name : names)
-        out += (&name == &names.front() ? "" : "; ") + name;
+      for (const auto& name : row) {
+        out += (names.empty() ? "" : "; ") + name;
+        names.push_back(short_name(name));
+      }
       out += '\n';
       continue;
     }

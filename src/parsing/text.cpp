@@ -10,6 +10,9 @@ namespace sluice::parsing {
 
 namespace {
 
+/// Of Markdown; what is longer stays as it is. Looking further would take forever on a file made for that.
+constexpr size_t longest_link = 2000;
+
 std::string from_utf16(std::string_view bytes, bool big_endian) {
   std::string out;
   auto unit = [&](size_t at) {
@@ -48,22 +51,20 @@ void append_inline(std::string& out, std::string_view line) {
     if (c == '\\' && at + 1 < line.size() &&
         std::string_view{"\\`*_{}[]()#+-.!|"}.find(line[at + 1]) != std::string_view::npos) {
       out += line[++at];
-    } else if (c == '*' || c == '`') {
+    } else if (c == '*' || c == '`' || (c == '!' && line.substr(at + 1).starts_with('['))) {
       continue;
     } else if (c == '_' && at + 1 < line.size() && line[at + 1] == '_') {
       ++at;
-    } else if (c == '!' && at + 1 < line.size() && line[at + 1] == '[') {
-      continue;
     } else if (c == '[') {
-      const auto close = line.find(']', at);
-      const auto is_link = close != std::string_view::npos && close + 1 < line.size() && line[close + 1] == '(';
-      const auto target = is_link ? line.find(')', close) : std::string_view::npos;
+      const auto near = line.substr(at, longest_link);
+      const auto close = near.find("](");
+      const auto target = close == std::string_view::npos ? close : near.find(')', close);
       if (target == std::string_view::npos) {
         out += c;
         continue;
       }
-      out += line.substr(at + 1, close - at - 1);
-      at = target;
+      out += near.substr(1, close - 1);
+      at += target;
     } else {
       out += c;
     }

@@ -65,7 +65,7 @@ std::string sniff_document(std::string_view bytes, std::string_view declared, st
 
 // -- what is asked ----------------------------------------------------------------------------------------------------
 
-/// Keeps a document; one that is there already stays as it is.
+/// Keeps a document, to which it gives id and hash; one that is there already stays as it is.
 struct document_upload {
   document what;
   std::string bytes;

@@ -202,8 +202,9 @@ public:
         put_chunks(sql, what.id, all);
         index(sql, what.id);
       }
-      auto kept = find_within(sql, what.id);
-      result.what = kept ? std::move(*kept) : what;
+      result.what = what;
+      if (auto kept = find_within(sql, what.id))
+        result.what = std::move(*kept);
     });
     if (error)
       return error;

@@ -1,5 +1,6 @@
 """Documents: uploaded, read, cut, embedded, found; good ones and bad ones, with embeddings that fail, and a server that dies."""
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -12,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from support import clean_environment, config_for, consume, eventually, free_port, raw, status_of, unique
+from support import clean_environment, config_for, connect, consume, eventually, free_port, raw, status_of, unique
 from test_processors import check_sum, count
 
 KEY = "sk-hunter2-embeddings"
@@ -238,6 +239,22 @@ def test_a_large_document_is_taken_and_a_larger_one_is_not(store, library):
     chunked = b"POST /events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"10000\r\n" + b"x" * 65536 + b"\r\n"
     assert status_of(raw(server.port, chunked + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 40)) == 413
     assert server.metric("sluice_http_large_bodies") == 0
+
+
+def test_only_some_large_documents_come_in_at_a_time(library):
+    server = library()
+    head = f"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: {2 * MIB}\r\n\r\nbeginning".encode()
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(connect(server.port)) for _ in range(8)]
+        for peer in peers:
+            peer.sendall(head)
+        eventually("all are coming", lambda: server.metric("sluice_http_large_bodies") == 8)
+        assert status_of(raw(server.port, head)) == 503
+        upload(server, b"A small one.")  # needs no such place
+        peers[0].sendall(b"x" * (2 * MIB - len("beginning")))
+        assert status_of(peers[0].recv(65536)) == 202
+        assert server.metric("sluice_http_large_bodies") == 7
+    eventually("none is left", lambda: server.metric("sluice_http_large_bodies") == 0)
 
 
 # -- bad ones ----------------------------------------------------------------------------------------------------------

@@ -5,10 +5,12 @@
 
 #include <map>
 
+#include <caf/all.hpp>
 #include <caf/test/unit_test.hpp>
 #include <nlohmann/json.hpp>
 #include <rapidcheck.h>
 
+#include "document_desk.hpp"
 #include "document_fakes.hpp"
 #include "sluice/testing.hpp"
 #include "sluice/utf8.hpp"
@@ -311,4 +313,77 @@ CAF_TEST(a text that is too long is cut and says so) {
   for (const auto& chunk : f.store->kept["d1"].chunks)
     bytes += chunk.text.size();
   CAF_CHECK_EQUAL(bytes, max_document_text);
+}
+
+// -- the desk ---------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Asks a desk, as HTTP does.
+struct desk_fixture : fixture {
+  document_reply ask(decltype(document_request::what) what, const std::string& user = "", bool everyones = true) {
+    actor_config<caf::id_block::sluice> cfg{1};
+    caf::actor_system system{cfg};
+    auto parse = [](const std::string&, std::string_view bytes, const std::function<bool()>&) {
+      return caf::expected<std::string>{std::string{bytes}};
+    };
+    auto sut = system.spawn<caf::detached>(document_desk, document_tools{store, parse, embeddings, fake_digest});
+    auto wish = std::make_shared<document_request>();
+    wish->user = user;
+    wish->everyones = everyones;
+    wish->what = std::move(what);
+    document_reply got;
+    caf::scoped_actor self{system};
+    self->request(sut, std::chrono::seconds{10}, wish)
+        .receive([&](const document_reply_ptr& reply) { got = *reply; },
+                 [](const caf::error& error) { CAF_ERROR(describe(error)); });
+    caf::anon_send_exit(sut, caf::exit_reason::user_shutdown);
+    return got;
+  }
+  document upload(const std::string& bytes, const std::string& owner, const std::string& type = "text/plain") {
+    document_upload wish;
+    wish.what.owner = owner;
+    wish.what.content_type = type;
+    wish.bytes = bytes;
+    return ask(wish).documents.at(0);
+  }
+};
+
+} // namespace
+
+CAF_TEST(the same bytes of one owner are one document) {
+  desk_fixture f;
+  const auto ann = f.upload("hi", "ann"), again = f.upload("hi", "ann"), bob = f.upload("hi", "bob");
+  const auto nobody = f.upload("hi", ""), other = f.upload("ho", "");
+  CAF_CHECK_EQUAL(ann.id, again.id);
+  CAF_CHECK_NOT_EQUAL(ann.id, bob.id);
+  CAF_CHECK_EQUAL(ann.sha256, bob.sha256);
+  CAF_CHECK_EQUAL(nobody.id, nobody.sha256);
+  CAF_CHECK_NOT_EQUAL(nobody.id, other.id);
+  CAF_CHECK_EQUAL(f.store->kept.size(), 4u);
+}
+
+CAF_TEST(text is found at once by its beginning and a PDF is not ) {
+  desk_fixture f;
+  const auto text = f.upload("needle" + std::string(500000, ' ') + "late", "");
+  f.upload("%PDF-needle", "", "application/pdf");
+  document_search what;
+  what.text = "needle";
+  auto found = f.ask(what);
+  CAF_REQUIRE_EQUAL(found.hits.size(), 1u);
+  CAF_CHECK_EQUAL(found.hits[0].what.id, text.id);
+  what.text = "late";
+  CAF_CHECK(f.ask(what).hits.empty());
+}
+
+CAF_TEST(nobody is shown what is not theirs) {
+  desk_fixture f;
+  const auto id = f.upload("hi", "ann").id;
+  CAF_CHECK_EQUAL(f.ask(document_lookup{id, 0, 10}, "ann", false).chunks.size(), 1u);
+  CAF_CHECK(f.ask(document_lookup{id, 0, 10}, "bob", false).documents.empty());
+  CAF_CHECK(f.ask(document_removal{id}, "bob", false).documents.empty());
+  CAF_CHECK_EQUAL(f.store->kept.size(), 1u);
+  CAF_CHECK_EQUAL(f.ask(document_listing{}, "bob", false).documents.size(), 0u);
+  CAF_CHECK_EQUAL(f.ask(document_removal{id}, "bob", true).documents.size(), 1u);
+  CAF_CHECK(f.store->kept.empty());
 }

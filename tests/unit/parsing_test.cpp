@@ -123,6 +123,22 @@ CAF_TEST(fields of CSV keep their columns) {
   CAF_CHECK_EQUAL(parsed("text/csv", "a,b\n\"open,1\n"), "rejected: the CSV is damaged: a quote in row 2 does not end");
 }
 
+CAF_TEST(files made to take forever do not ) {
+  const std::string many(3000000, '[');
+  CAF_CHECK_EQUAL(parsed("text/markdown", many).size(), many.size());
+  CAF_CHECK(parsed("text/html", std::string(3000000, '<') + std::string(3000000, '&')).size() >= 3000000);
+  // A long name before each of many values.
+  std::string values = "1";
+  for (int i = 0; i < 100000; ++i)
+    values += ",1";
+  const std::string name(1000000, 'n');
+  CAF_CHECK(parsed("application/json", "{\"" + name + "\":[" + values + "]}").size() < 2 * max_document_text);
+  std::string rows;
+  for (int i = 0; i < 100000; ++i)
+    rows += "1\n";
+  CAF_CHECK(parsed("text/csv", name + "\n" + rows).size() < 3 * max_document_text);
+}
+
 CAF_TEST(any bytes are survived and what comes of them is UTF 8) {
   auto check = rc::check("parsers survive anything", [](const std::vector<uint8_t>& bytes) {
     const std::string text{bytes.begin(), bytes.end()};
