@@ -126,16 +126,6 @@ std::shared_ptr<embedder> make_embedder(const config& cfg) {
   return cfg.documents.embeddings_url.empty() ? make_lexical_embedder() : outbound::make_embeddings(cfg.documents);
 }
 
-std::string hex_sha256(std::string_view bytes) {
-  constexpr const char* digits = "0123456789abcdef";
-  std::string out;
-  for (char c : http::sha256(bytes)) {
-    out += digits[static_cast<unsigned char>(c) >> 4];
-    out += digits[static_cast<unsigned char>(c) & 15];
-  }
-  return out;
-}
-
 } // namespace
 
 /// Clients that were ended for good: asked to stay away for a while, longer than any of them waits before it comes
@@ -870,7 +860,8 @@ caf::error server::start() {
   if (sends_notifications(me.cfg))
     add_processor(notification_settings(me.cfg), make_processor(notification_function(me.cfg, make_notifiers(me.cfg))));
   if (me.cfg.documents.enabled) {
-    me.documents = {nullptr, parsing::make_parser(me.cfg.documents), make_embedder(me.cfg), hex_sha256};
+    me.documents = {nullptr, parsing::make_parser(me.cfg.documents), make_embedder(me.cfg),
+                    [](std::string_view bytes) { return http::hex(http::sha256(bytes)); }};
     if (parsing::find_program("pdftotext").empty())
       log(log_level::warn, "server", "there is no pdftotext, so no PDF can be read; install poppler-utils");
     add_processor(document_settings(me.cfg),

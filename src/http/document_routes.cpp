@@ -34,17 +34,6 @@ constexpr uint32_t form_bytes = 65536;
 
 // -- in ---------------------------------------------------------------------------------------------------------------
 
-std::string hex(std::string_view bytes) {
-  constexpr const char* digits = "0123456789abcdef";
-  std::string out;
-  for (char c : bytes) {
-    const auto byte = static_cast<unsigned char>(c);
-    out += digits[byte >> 4];
-    out += digits[byte & 15];
-  }
-  return out;
-}
-
 std::string owner_of(const identity& who) {
   // Any name, in a form that every database takes.
   constexpr size_t longest = 150;
