@@ -718,8 +718,7 @@ void processor_supervisor_state::answered(uint64_t id, const std::vector<standin
       ++known;
       end(one);
     } else {
-      fail(std::move(one),
-           try_later("the event " + event_id_of(one) + " is being processed at another place", busy_delay));
+      fail(one, try_later("the event " + event_id_of(one) + " is being processed at another place", busy_delay));
     }
   }
   counters->duplicates.add(known);
