@@ -57,8 +57,9 @@ void append_inline(std::string& out, std::string_view line) {
       ++at;
     } else if (c == '[') {
       const auto near = line.substr(at, longest_link);
-      const auto close = near.find("](");
-      const auto target = close == std::string_view::npos ? close : near.find(')', close);
+      const auto close = near.find(']');
+      const auto is_link = close != std::string_view::npos && near.substr(close + 1).starts_with('(');
+      const auto target = is_link ? near.find(')', close) : std::string_view::npos;
       if (target == std::string_view::npos) {
         out += c;
         continue;

@@ -107,6 +107,10 @@ CAF_TEST(Markdown loses its marks) {
                   "Head line\n\ntext with code, a link and picture\nsaid\n\nint a_b = *p; # kept\n\n*star*");
 }
 
+CAF_TEST(brackets that are no link stay) {
+  CAF_CHECK_EQUAL(parsed("text/markdown", "[x] and [y](z) and [open"), "[x] and y and [open");
+}
+
 CAF_TEST(values of JSON keep their names) {
   CAF_CHECK_EQUAL(parsed("application/json", R"({"a":{"b":["x",1,true,null]},"c":1.50})"),
                   "a/b: x\na/b: 1\na/b: true\nc: 1.50");
