@@ -31,6 +31,7 @@ class SluiceConan(ConanFile):
         "librdkafka/*:zstd": True,
         "soci/*:with_sqlite3": True,
         "soci/*:with_postgresql": True,
+        "sqlite3/*:enable_fts5": True,  # documents are searched by it
         "prometheus-cpp/*:with_pull": False,
         "prometheus-cpp/*:with_push": False,
         "prometheus-cpp/*:with_compression": False,
@@ -108,9 +109,10 @@ class SluiceConan(ConanFile):
             "kafka": ["core", "librdkafka::rdkafka"],
             "http": ["core", "openssl::ssl", "restinio::restinio", "fmt::fmt", "nlohmann_json::nlohmann_json", "zlib::zlib"],
             "delivery": ["core", "libcurl::libcurl", "openssl::ssl", "nlohmann_json::nlohmann_json"],
+            "parsing": ["core", "nlohmann_json::nlohmann_json"],
             "store": ["core", "soci::soci", "sqlite3::sqlite3", "libpq::libpq", "hiredis::hiredis", "openssl::crypto"],
             "settings": ["core", "spdlog::spdlog", "nlohmann_json::nlohmann_json"],
-            "sluice": ["core", "actors", "kafka", "http", "delivery", "store", "prometheus-cpp::prometheus-cpp-core"],
+            "sluice": ["core", "actors", "kafka", "http", "delivery", "parsing", "store", "prometheus-cpp::prometheus-cpp-core"],
             "program": ["sluice", "settings"],
         }
         for name, requires in rooms.items():

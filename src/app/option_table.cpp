@@ -137,6 +137,14 @@ std::vector<option> table() {
     {.key = "notification.rate", .field = SLUICE_FIELD(notification.rate), .help = "Notifications a minute to one target; what is too many waits. 0 = any number.", .max = 1000000},
     {.key = "notification.burst", .field = SLUICE_FIELD(notification.burst), .help = "So many at once to one target, before notification.rate holds.", .max = 1000000},
 
+    {.key = "documents.enabled", .field = SLUICE_FIELD(documents.enabled), .help = "Take documents (`POST /upload`), read them, make them searchable."},
+    {.key = "documents.maxBytes", .field = SLUICE_FIELD(documents.max_bytes), .help = "Bytes of a document, at most; beyond it 413.", .min = 1, .max = gib},
+    {.key = "documents.embeddingsUrl", .field = SLUICE_FIELD(documents.embeddings_url), .help = "Where embeddings are made, in OpenAI's shape: `https://api.openai.com/v1/embeddings`. Empty: the built-in lexical embedding."},
+    {.key = "documents.embeddingsKey", .field = SLUICE_FIELD(documents.embeddings_key), .help = "Sent there as a bearer token; empty = none. Set it by environment or file.", .secret = true},
+    {.key = "documents.embeddingsModel", .field = SLUICE_FIELD(documents.embeddings_model), .help = "The model that is asked for."},
+    {.key = "documents.embeddingsTimeout", .field = SLUICE_FIELD(documents.embeddings_timeout), .help = "Of one request for embeddings.", .min = 100, .max = 2 * minute},
+    {.key = "documents.pdfTimeout", .field = SLUICE_FIELD(documents.pdf_timeout), .help = "CPU time for reading one PDF; one that takes more has failed. Whole seconds count.", .min = second, .max = 10 * minute},
+
     {.key = "dlq.maxRedrives", .field = SLUICE_FIELD(dlq.max_redrives), .help = "How often a record may be sent back from dead-letter topics, at most; further redrives are refused.", .max = 1000},
     {.key = "dlq.redrivesTopic", .field = SLUICE_FIELD(dlq.redrives_topic), .help = "Compacted topic that remembers which dead letters were sent back; used for nothing else."},
 

@@ -17,9 +17,11 @@
 
 #include "delivery/delivery.hpp"
 #include "http/auth.hpp"
+#include "http/crypto.hpp"
 #include "http/routes.hpp"
 #include "http/server.hpp"
 #include "kafka/kafka.hpp"
+#include "parsing/parsing.hpp"
 #include "sluice/config_check.hpp"
 #include "sluice/envelope.hpp"
 #include "sluice/live_format.hpp"
@@ -33,6 +35,8 @@
 #include "dead_letter.hpp"
 #include "dlq_job.hpp"
 #include "dlq_workbench.hpp"
+#include "document.hpp"
+#include "document_desk.hpp"
 #include "embedded.hpp"
 #include "generator.hpp"
 #include "idempotency.hpp"
@@ -66,6 +70,11 @@ constexpr std::chrono::seconds state_timeout{1};
 constexpr std::chrono::seconds store_timeout{8};
 /// Requests that wait for the store, at most.
 constexpr uint64_t max_store_requests = 10000;
+/// The same of documents; bytes that are to be kept, at most; searches that wait for their embedding.
+constexpr uint64_t max_document_requests = 1000;
+constexpr uint64_t max_waiting_uploads = 4; // of the greatest size
+constexpr uint64_t max_embedding_searches = 8;
+constexpr std::chrono::seconds search_patience{3};
 
 // librdkafka's levels are syslog's: 0-3 error, 4 warning, 5-6 notice and info, 7 debug.
 void log_kafka(int level, const std::string& component, const std::string& text) {
@@ -116,6 +125,10 @@ notifiers make_notifiers(const config& cfg) {
   if (!cfg.notification.smtp_host.empty())
     all["email"] = outbound::make_mailer(cfg.notification);
   return all;
+}
+
+std::shared_ptr<embedder> make_embedder(const config& cfg) {
+  return cfg.documents.embeddings_url.empty() ? make_lexical_embedder() : outbound::make_embeddings(cfg.documents);
 }
 
 } // namespace
@@ -196,6 +209,8 @@ struct server::impl {
   report_tools make_report_tools();
   template <class Answer, class Message>
   void ask_store(std::function<void(caf::expected<Answer>)> answer, Message message);
+  void ask_documents(document_request_ptr what, std::function<void(caf::expected<document_reply_ptr>)> answer);
+  void embed_search(document_request_ptr what, std::function<void(caf::expected<document_reply_ptr>)> answer);
   void publish(std::vector<outgoing_record> records, std::function<void(caf::expected<std::vector<delivery>>)> answer);
   /// To Kafka, or into the outbox where it is away.
   void take_out(std::vector<outgoing_record> records, std::function<void(caf::expected<std::vector<delivery>>)> answer);
@@ -236,8 +251,12 @@ struct server::impl {
   std::shared_ptr<role<idempotency_actor>> claims = std::make_shared<role<idempotency_actor>>();
   std::shared_ptr<role<archive_actor>> archives = std::make_shared<role<archive_actor>>();
   std::shared_ptr<role<outbox_actor>> waiting_events = std::make_shared<role<outbox_actor>>();
-  std::unique_ptr<outbox_log> outbox_file; ///< For the outbox's first start.
-  std::shared_ptr<outbox_gate> gate;       ///< Null without an outbox.
+  std::shared_ptr<role<document_desk_actor>> desk = std::make_shared<role<document_desk_actor>>();
+  document_tools documents; ///< Empty where documents are not enabled.
+  processor_function process_document;
+  std::atomic<uint64_t> document_requests{0}, upload_bytes{0}, embedding_searches{0}; ///< Under way.
+  std::unique_ptr<outbox_log> outbox_file;                                            ///< For the outbox's first start.
+  std::shared_ptr<outbox_gate> gate;                                                  ///< Null without an outbox.
   diversion divert = [this](publication what, std::vector<delivery> so_far) {
     keep(std::move(what), std::move(so_far));
   };
@@ -310,6 +329,13 @@ http::api server::impl::make_api() {
       ask_archive<report_page_ptr>(std::move(answer),
                                    report_query_ptr{std::make_shared<report_query>(std::move(query))});
     };
+  }
+  if (cfg.documents.enabled) {
+    api.documents = [this](document_request_ptr what, auto answer) {
+      embed_search(std::move(what), std::move(answer));
+    };
+    api.max_document_bytes = cfg.documents.max_bytes;
+    api.embeddings = documents.embeddings->model();
   }
   api.status = [this](auto answer) { status(std::move(answer)); };
   api.readiness = [this](auto answer) { readiness(std::move(answer)); };
@@ -477,6 +503,69 @@ void server::impl::ask_store(std::function<void(caf::expected<Answer>)> answer, 
                                             "store.url: the store does not answer in time; see the server's log"));
               });
   });
+}
+
+void server::impl::ask_documents(document_request_ptr what,
+                                 std::function<void(caf::expected<document_reply_ptr>)> answer) {
+  if (draining || !running) {
+    answer(make_failure(ec::shutting_down, draining ? "the server is stopping; try again, another node may answer"
+                                                    : "the server is starting; try again in a moment"));
+    return;
+  }
+  const auto* upload = std::get_if<document_upload>(&what->what);
+  const uint64_t bytes = upload == nullptr ? 0 : upload->bytes.size();
+  if (document_requests >= max_document_requests ||
+      (bytes > 0 && upload_bytes + bytes > max_waiting_uploads * cfg.documents.max_bytes)) {
+    answer(make_failure(ec::queue_full, "too many requests wait for the store of documents; try again in a moment"));
+    return;
+  }
+  ++document_requests;
+  upload_bytes += bytes;
+  system->spawn([this, bytes, what = std::move(what), answer = std::move(answer)](caf::event_based_actor* self) {
+    auto done = [this, bytes, answer](caf::expected<document_reply_ptr> outcome) {
+      --document_requests;
+      upload_bytes -= bytes;
+      answer(std::move(outcome));
+    };
+    self->request(desk->get(), cfg.http.request_timeout, what)
+        .then([done](const document_reply_ptr& reply) { done(reply); },
+              [done](const caf::error& error) {
+                auto known = code_of(error) != ec::no_error;
+                done(known ? error
+                           : make_failure(ec::store_unavailable,
+                                          "the store of documents does not answer in time; see the server's log"));
+              });
+  });
+}
+
+/// A search is asked with its vector, where that is to be had soon; else by its words alone.
+void server::impl::embed_search(document_request_ptr what,
+                                std::function<void(caf::expected<document_reply_ptr>)> answer) {
+  auto* search = std::get_if<document_search>(&what->what);
+  if (search == nullptr || draining || !running) {
+    ask_documents(std::move(what), std::move(answer));
+    return;
+  }
+  auto embed = [this, search](const std::function<bool()>& cancelled) {
+    if (auto vectors = documents.embeddings->embed({search->text}, cancelled)) {
+      search->model = documents.embeddings->model();
+      search->vector = std::move(vectors->front());
+    }
+  };
+  if (documents.embeddings->is_local()) {
+    embed([] { return false; });
+    ask_documents(std::move(what), std::move(answer));
+  } else if (embedding_searches++ < max_embedding_searches) {
+    system->spawn<caf::detached>([this, embed, what, answer](caf::event_based_actor*) {
+      const auto until = std::chrono::steady_clock::now() + search_patience;
+      embed([until] { return std::chrono::steady_clock::now() > until; });
+      --embedding_searches;
+      ask_documents(what, answer);
+    });
+  } else {
+    --embedding_searches;
+    ask_documents(std::move(what), std::move(answer));
+  }
 }
 
 void server::impl::publish(std::vector<outgoing_record> records,
@@ -838,6 +927,12 @@ std::vector<child_spec> server::impl::children() {
                    return caf::actor_cast<caf::actor>(fresh);
                  }});
   all.push_back({"dlq_workbench", [this] { return start_workbench(); }});
+  if (documents.store)
+    all.push_back({"document_desk", [this]() -> caf::expected<caf::actor> {
+                     auto fresh = system->spawn<caf::detached>(document_desk, documents);
+                     desk->set(fresh);
+                     return caf::actor_cast<caf::actor>(fresh);
+                   }});
   for (auto& one : pipelines)
     all.push_back({"aggregation " + one.cfg.name, [this, &one] { return start_pipeline(one); }});
   for (auto& one : processors)
@@ -933,6 +1028,14 @@ caf::error server::start() {
                   }));
   if (me.cfg.report.enabled)
     add_processor(report_settings(me.cfg), make_processor(report_function(me.cfg, me.make_report_tools())));
+  if (me.cfg.documents.enabled) {
+    me.documents = {nullptr, parsing::make_parser(me.cfg.documents), make_embedder(me.cfg),
+                    [](std::string_view bytes) { return http::hex(http::sha256(bytes)); }};
+    if (parsing::find_program("pdftotext").empty())
+      log(log_level::warn, "server", "there is no pdftotext, so no PDF can be read; install poppler-utils");
+    add_processor(document_settings(me.cfg),
+                  make_processor([&me](const record& in, context& out) { return me.process_document(in, out); }));
+  }
   if (auto error = me.prepare_processors())
     return error;
   if (me.cfg.embedded_broker) {
@@ -961,8 +1064,14 @@ caf::error server::start() {
   } catch (const std::exception& e) {
     return make_failure(ec::invalid_config, e.what());
   }
+  const auto given_name = me.cfg.node;
   if (me.cfg.http.port == 0) // transactional ids contain the node's name: two such nodes must not share one
     me.cfg.node += "-" + std::to_string(me.web->port());
+  if (me.cfg.documents.enabled) {
+    const auto url = documents_url_of(me.cfg);
+    me.documents.store = store::make_document_store(url);
+    me.process_document = document_function({given_name, !url.starts_with("sqlite:")}, me.documents);
+  }
   if (has_outbox(me.cfg)) {
     auto opened = store::open_outbox(node_folder_of(me.cfg));
     if (!opened)
@@ -1073,6 +1182,8 @@ bool server::stop() {
   end(*me.claims);
   if (has_archive(me.cfg))
     end(*me.archives);
+  if (me.documents.store)
+    end(*me.desk);
   end(*me.admin);
   if (me.generating)
     caf::anon_send_exit(std::exchange(me.generating, nullptr), caf::exit_reason::user_shutdown);

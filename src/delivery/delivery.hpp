@@ -18,4 +18,8 @@ std::shared_ptr<notifier> make_mailer(const notification_config& cfg);
 /// connected to, unless `inner_hosts` names the host.
 std::shared_ptr<notifier> make_webhook(const notification_config& cfg);
 
+/// Vectors from `documents.embeddingsUrl`, which must be set. What it says of a request that it refuses is in the
+/// error.
+std::shared_ptr<embedder> make_embeddings(const documents_config& cfg);
+
 } // namespace sluice::outbound

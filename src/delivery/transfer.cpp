@@ -102,7 +102,7 @@ reply transfer::run() {
   curl_easy_getinfo(handle_.get(), CURLINFO_RETRY_AFTER, &seconds);
   reply_.retry_after =
       std::chrono::seconds{std::clamp<curl_off_t>(seconds, 0, std::chrono::seconds{longest_wait}.count())};
-  if (reply_.code == CURLE_WRITE_ERROR && reply_.body.size() >= max_body)
+  if (reply_.code == CURLE_WRITE_ERROR && reply_.body.size() >= max_body_)
     reply_.code = CURLE_OK; // the rest is of no interest
   if (reply_.code != CURLE_OK)
     reply_.trouble = trouble_.front() != '\0' ? trouble_.data() : curl_easy_strerror(reply_.code);
@@ -113,7 +113,7 @@ reply transfer::run() {
 
 size_t transfer::take_body(char* data, size_t size, size_t count, void* me) {
   auto& body = static_cast<transfer*>(me)->reply_.body;
-  const auto taken = std::min(size * count, max_body - body.size());
+  const auto taken = std::min(size * count, static_cast<transfer*>(me)->max_body_ - body.size());
   body.append(data, taken);
   return taken;
 }

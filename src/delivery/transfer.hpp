@@ -46,7 +46,7 @@ struct reply {
 /// One exchange; use it once. What it is given must outlive `run`.
 class transfer {
 public:
-  /// Bytes of an answer that are kept; beyond them it is cut.
+  /// Bytes of an answer that are kept, unless `keep` says otherwise; beyond them it is cut.
   static constexpr size_t max_body = 65536;
 
   transfer(handle_pool& pool, const std::string& url, std::chrono::milliseconds timeout,
@@ -59,6 +59,7 @@ public:
   void set(CURLoption option, Value value) {
     curl_easy_setopt(handle_.get(), option, value);
   }
+  void keep(size_t bytes) { max_body_ = bytes; }
   /// A request header, e.g. "Accept: text/plain".
   void add_header(const std::string& line);
   /// A POST of `body`.
@@ -83,6 +84,7 @@ private:
   curl_list headers_;
   const std::function<bool()>& cancelled_;
   std::string_view upload_;
+  size_t max_body_ = max_body;
   std::string refused_; ///< The address that may not be connected to.
   std::vector<char> trouble_;
   reply reply_;

@@ -105,7 +105,7 @@ restinio_connections::restinio_connections(io_thread& home)
                                     .max_field_name_size(cfg.max_header_bytes)
                                     .max_field_value_size(cfg.max_header_bytes)
                                     .max_field_count(1000)
-                                    .max_body_size(cfg.max_body_bytes));
+                                    .max_body_size(std::max(cfg.max_body_bytes, parts_.routes.largest_body())));
   chosen.ensure_valid_connection_state_listener();
   auto timers = std::make_shared<restinio::asio_timer_manager_t>(home.io, check_period(cfg));
   auto socket_options = chosen.socket_options_setter();
@@ -179,6 +179,12 @@ restinio::request_handling_status_t restinio_connections::handle(const restinio:
 
 void restinio_connections::dispatch(const restinio::request_t& from, const std::shared_ptr<exchange>& what) {
   auto [path, query] = split_target(from.header().request_target());
+  if (auto size = from.body().size(); size > parts_.http.max_body_bytes)
+    if (auto limit = parts_.body_limit(from.header().method().c_str(), from.header().request_target()); size > limit) {
+      answer(what,
+             problem(413, "The body has more than " + std::to_string(limit) + " bytes. Send it in smaller parts."));
+      return;
+    }
   auto read = read_request(from, path, query);
   if (auto* wrong = std::get_if<response>(&read)) {
     answer(what, *wrong);

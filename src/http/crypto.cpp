@@ -105,6 +105,17 @@ std::optional<std::string> base64url_decode(std::string_view text) {
   return out;
 }
 
+std::string hex(std::string_view bytes) {
+  constexpr const char* digits = "0123456789abcdef";
+  std::string out;
+  for (char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    out += digits[byte >> 4];
+    out += digits[byte & 15];
+  }
+  return out;
+}
+
 std::optional<std::string> hex_decode(std::string_view text) {
   if (text.size() % 2 != 0)
     return std::nullopt;

@@ -23,6 +23,8 @@ std::string base64(std::string_view bytes);
 std::string base64url(std::string_view bytes);
 /// Nothing for what is not exactly `base64url`'s output: padding, line ends, bits left over.
 std::optional<std::string> base64url_decode(std::string_view text);
+/// Lower case.
+std::string hex(std::string_view bytes);
 /// Lower or upper case; nothing for what is not hexadecimal.
 std::optional<std::string> hex_decode(std::string_view text);
 

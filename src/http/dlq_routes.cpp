@@ -7,6 +7,7 @@
 
 #include "sluice/config_check.hpp"
 #include "sluice/json_text.hpp"
+#include "sluice/utf8.hpp"
 
 #include "crypto.hpp"
 #include "live_requests.hpp"

@@ -13,6 +13,10 @@ using clock = std::chrono::steady_clock;
 
 constexpr auto linger_time = std::chrono::seconds{2};
 constexpr size_t linger_bytes = 16 * 1024 * 1024;
+/// Bodies beyond `max_body_bytes` that come in at a time, of the whole server.
+constexpr uint64_t max_large_bodies = 8;
+/// What the frames of chunks may add to a body.
+constexpr uint64_t chunk_allowance = 65536;
 constexpr size_t max_lingerers = 128; ///< An I/O thread; beyond it the answer may get lost.
 /// http_parser gives up here by itself.
 constexpr size_t parser_header_limit = 79 * 1024;
@@ -139,6 +143,10 @@ void socket_guard::tls_has_failed() {
 asio::error_code socket_guard::has_read(std::string_view bytes) {
   if (in_body_) {
     body_bytes_ += bytes.size();
+    if (is_chunked_ && body_bytes_ > 2 * body_limit_ + chunk_allowance) {
+      refuse_large_body();
+      return asio::error::eof;
+    }
     return {};
   }
   // Most heads come in one piece and need no copy.
@@ -167,21 +175,47 @@ asio::error_code socket_guard::has_read(std::string_view bytes) {
   }
   in_body_ = true;
   body_bytes_ = whole.size() - length;
-  head_complete(head);
+  auto refused = head_complete(head);
   head_.clear();
-  return {};
+  return refused;
 }
 
-void socket_guard::head_complete(std::string_view head) {
+asio::error_code socket_guard::head_complete(std::string_view head) {
   http_1_0_ = head.substr(0, head.find('\n')).find(" HTTP/1.0") != std::string_view::npos;
   content_length_ = 0;
   auto length = header_value(head, "content-length");
   auto parsed = std::from_chars(length.data(), length.data() + length.size(), content_length_);
   if (parsed.ec == std::errc::result_out_of_range)
     content_length_ = UINT64_MAX;
+  is_chunked_ = length.empty() && !header_value(head, "transfer-encoding").empty();
+  body_limit_ = context_->max_body_bytes;
+  if ((is_chunked_ || content_length_ > body_limit_) && context_->body_limit) {
+    auto line = head.substr(0, head.find('\n'));
+    auto method = line.substr(0, line.find(' '));
+    line.remove_prefix(std::min(method.size() + 1, line.size()));
+    body_limit_ = context_->body_limit(method, line.substr(0, line.find(' ')));
+  }
+  if (content_length_ > std::max<uint64_t>(body_limit_, context_->max_body_bytes)) {
+    refuse_large_body();
+    return asio::error::eof;
+  }
+  if (body_limit_ > context_->max_body_bytes) {
+    auto& gauge = context_->counters.http_large_bodies;
+    if (gauge.get() >= max_large_bodies) {
+      refuse(503, "Too many large bodies are coming in at the moment. Try again in a few seconds.");
+      return asio::error::eof;
+    }
+    large_ = connection_slot{gauge};
+  }
   // Clients that ask wait for this before they send the body, curl for one second.
-  if (body_bytes_ == 0 && content_length_ <= context_->max_body_bytes && header_value(head, "expect") == "100-continue")
+  if (body_bytes_ == 0 && header_value(head, "expect") == "100-continue")
     say("HTTP/1.1 100 Continue\r\n\r\n");
+  return {};
+}
+
+void socket_guard::refuse_large_body() {
+  refuse(413, "The body has more than " + std::to_string(body_limit_) + " bytes. Send it in smaller parts, or raise " +
+                  (body_limit_ > context_->max_body_bytes ? "documents.maxBytes." : "http.maxBodyBytes."));
 }
 
 void socket_guard::close() {
@@ -189,9 +223,8 @@ void socket_guard::close() {
     return;
   if (parsing_) {
     // Closing in the middle of parsing: http_parser or a limit of RESTinio's refused the request.
-    if (in_body_ && (content_length_ > context_->max_body_bytes || body_bytes_ > context_->max_body_bytes))
-      refuse(413, "The body has more than " + std::to_string(context_->max_body_bytes) +
-                      " bytes. Send it in smaller parts, or raise http.maxBodyBytes.");
+    if (in_body_ && (content_length_ > body_limit_ || body_bytes_ > body_limit_))
+      refuse_large_body();
     else if (!in_body_ && head_.size() > parser_header_limit)
       refuse(431, "The headers are too large. Send fewer or shorter ones.");
     else
@@ -205,6 +238,7 @@ void socket_guard::close() {
 }
 
 void socket_guard::refuse(int status, std::string_view detail) {
+  large_ = {};
   context_->counters.http_malformed.add();
   context_->counters.http_errors.add();
   asio::error_code ec;

@@ -62,6 +62,9 @@ struct guard_context {
   uint32_t max_header_bytes;
   uint32_t max_body_bytes;
   std::function<std::string(int status, std::string_view detail)> render_refusal; ///< A whole response.
+  /// How many bytes the body of a request for this may have; asked where there are more than `max_body_bytes`, or
+  /// nobody says how many there are.
+  std::function<uint32_t(std::string_view method, std::string_view target)> body_limit;
   std::list<std::weak_ptr<lingerer>> lingerers;
   std::unordered_set<socket_guard*> served; ///< Those that RESTinio holds.
   socket_guard* current = nullptr;          ///< The one whose bytes RESTinio is busy with.
@@ -87,7 +90,10 @@ public:
   /// Takes note of bytes read. Returns the error RESTinio shall see instead, when the request was refused here.
   asio::error_code has_read(std::string_view bytes);
   /// RESTinio has the whole request; what comes now is the next one.
-  void request_complete() { in_body_ = false; }
+  void request_complete() {
+    in_body_ = false;
+    large_ = {};
+  }
   /// Closes the socket, with an answer if the client is owed one.
   void close();
   bool speaks_http_1_0() const { return http_1_0_; }
@@ -192,7 +198,9 @@ private:
 
   /// Answers who speaks plain HTTP here.
   void tls_has_failed();
-  void head_complete(std::string_view head);
+  /// Returns the error RESTinio shall see, when the request was refused here.
+  asio::error_code head_complete(std::string_view head);
+  void refuse_large_body();
   void refuse(int status, std::string_view detail);
   /// Says a few bytes without waiting; they fit into the empty send buffer, or the client is not listening anyway.
   void say(std::string_view bytes);
@@ -203,7 +211,10 @@ private:
   std::string head_; ///< Of the request that is coming in; empty once it is complete.
   uint64_t content_length_ = 0;
   uint64_t body_bytes_ = 0;
-  bool in_body_ = false; ///< The head is complete, the request is not.
+  uint64_t body_limit_ = 0;
+  connection_slot large_;   ///< Held while a body beyond `max_body_bytes` comes in.
+  bool is_chunked_ = false; ///< Nobody knows how long the body will be.
+  bool in_body_ = false;    ///< The head is complete, the request is not.
   bool served_ = false;
   bool reading_ = false;
   bool parsing_ = false; ///< RESTinio is looking at bytes it has just got.

@@ -4,6 +4,7 @@
 
 #include <asio/post.hpp>
 
+#include "http/url.hpp"
 #include "http/wire.hpp"
 
 namespace sluice::http {
@@ -11,6 +12,11 @@ namespace sluice::http {
 namespace {
 thread_local io_thread* current_thread = nullptr;
 } // namespace
+
+uint32_t server_parts::body_limit(std::string_view method, std::string_view target) const {
+  const auto* found = routes.find(method, split_target(target).path).found;
+  return found != nullptr && found->max_body_bytes > 0 ? found->max_body_bytes : http.max_body_bytes;
+}
 
 io_thread* io_thread::current() {
   return current_thread;
@@ -30,6 +36,9 @@ io_thread::io_thread(const server_parts& parts)
       work_(io.get_executor()), timer_(io), last_tick_(std::chrono::steady_clock::now()) {
   guards.render_refusal = [this](int status, std::string_view detail) {
     return render(problem(status, detail), {.keep_alive = false, .date = date_});
+  };
+  guards.body_limit = [this](std::string_view method, std::string_view target) {
+    return this->parts.body_limit(method, target);
   };
   connections_ = make_connection_maker(*this);
 }

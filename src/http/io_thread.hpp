@@ -42,6 +42,8 @@ struct server_parts {
   std::function<void(std::string_view)> log;
   std::unique_ptr<stream_gate> gate;
   std::unique_ptr<tls_context> tls; ///< Null: plain HTTP.
+  /// Bytes that a request for this may have.
+  uint32_t body_limit(std::string_view method, std::string_view target) const;
   void say(std::string_view text) const {
     if (log)
       log(text);

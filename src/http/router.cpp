@@ -78,9 +78,17 @@ std::string_view request::header(const std::string& lower_case_name) const {
   return found == headers.end() ? std::string_view{} : std::string_view{found->second};
 }
 
-void router::add(std::string method, const std::string& pattern, handler fn) {
+void router::add(std::string method, const std::string& pattern, handler fn, uint32_t max_body_bytes) {
   auto& added = routes_.emplace_back(make_route(std::move(method), pattern));
   added.answer = std::move(fn);
+  added.max_body_bytes = max_body_bytes;
+}
+
+uint32_t router::largest_body() const {
+  uint32_t largest = 0;
+  for (const auto& each : routes_)
+    largest = std::max(largest, each.max_body_bytes);
+  return largest;
 }
 
 void router::add_stream(const std::string& pattern, stream_handler fn, stream_check check) {

@@ -356,6 +356,7 @@ router make_routes(const api& with) {
   add_dlq_routes(routes, with);
   add_audit_routes(routes, with);
   add_report_routes(routes, with);
+  add_document_routes(routes, with);
   add_health_routes(routes, with);
   return routes;
 }

@@ -51,6 +51,10 @@ struct api {
   std::function<void(int64_t after, std::function<void(caf::expected<audit_check_ptr>)>)> verify_audit;
   /// Reports.
   std::function<void(report_query, std::function<void(caf::expected<report_page_ptr>)>)> find_reports;
+  /// Asks for documents; null where they are not enabled.
+  std::function<void(document_request_ptr, std::function<void(caf::expected<document_reply_ptr>)>)> documents;
+  uint32_t max_document_bytes = 52428800;
+  std::string embeddings; ///< What makes the vectors.
   /// The body of GET /kafka/status.
   std::function<void(std::function<void(nlohmann::json)>)> status;
   /// "" while the server is ready, else why it is not.
@@ -75,6 +79,7 @@ void add_notification_routes(router& routes, const api& with);
 void add_dlq_routes(router& routes, const api& with);
 void add_audit_routes(router& routes, const api& with);
 void add_report_routes(router& routes, const api& with);
+void add_document_routes(router& routes, const api& with);
 void add_health_routes(router& routes, const api& with);
 
 /// The routes of all areas.

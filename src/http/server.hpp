@@ -68,7 +68,9 @@ using stream_check = std::function<stream_verdict(request&)>;
 /// itself.
 class router {
 public:
-  void add(std::string method, const std::string& pattern, handler fn);
+  /// `max_body_bytes`: of this route's requests; 0 = `http.maxBodyBytes`. Few requests at a time may have more than
+  /// that.
+  void add(std::string method, const std::string& pattern, handler fn, uint32_t max_body_bytes = 0);
   void add_stream(const std::string& pattern, stream_handler fn, stream_check check = {});
   /// As `add_stream`, for WebSockets. Requests that are none are answered with 426.
   void add_socket(const std::string& pattern, stream_handler fn, stream_check check = {});
@@ -79,6 +81,7 @@ public:
     stream_handler stream;
     stream_check check;
     stream_protocol protocol = stream_protocol::sse; ///< Of `stream`.
+    uint32_t max_body_bytes = 0;
   };
   struct match {
     const route* found = nullptr;
@@ -88,6 +91,8 @@ public:
   /// `path` as it came, without the query: parts are decoded one by one. Words win over parameters, whatever the order
   /// of `add`; a slash at the end does not matter.
   match find(std::string_view method, std::string_view path) const;
+  /// The largest `max_body_bytes` of all.
+  uint32_t largest_body() const;
   /// "GET /events" for each route, for the test that holds them against openapi.yaml.
   std::vector<std::string> list() const;
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "sluice/utf8.hpp"
+
 namespace sluice::http {
 
 namespace {
@@ -135,29 +137,6 @@ uint16_t ws_reader::end_frame(const std::function<void(ws_message)>& got) {
 uint16_t ws_reader::fail(uint16_t code) {
   done_ = true;
   return code;
-}
-
-bool is_utf8(std::string_view text) {
-  auto at = text.begin();
-  auto continues = [&](unsigned low = 0x80, unsigned high = 0xbf) {
-    if (at == text.end())
-      return false;
-    auto byte = static_cast<unsigned char>(*at++);
-    return byte >= low && byte <= high;
-  };
-  while (at != text.end()) {
-    auto lead = static_cast<unsigned char>(*at++);
-    auto good = lead < 0x80;
-    if (lead >= 0xc2 && lead <= 0xdf)
-      good = continues();
-    else if (lead >= 0xe0 && lead <= 0xef)
-      good = continues(lead == 0xe0 ? 0xa0 : 0x80, lead == 0xed ? 0x9f : 0xbf) && continues();
-    else if (lead >= 0xf0 && lead <= 0xf4)
-      good = continues(lead == 0xf0 ? 0x90 : 0x80, lead == 0xf4 ? 0x8f : 0xbf) && continues() && continues();
-    if (!good)
-      return false;
-  }
-  return true;
 }
 
 bool ends_with_close(std::string_view frames) {

@@ -48,9 +48,6 @@ private:
   bool done_ = false;
 };
 
-/// As RFC 3629 has it: no overlong forms, no surrogates, nothing past U+10FFFF.
-bool is_utf8(std::string_view text);
-
 /// True where `frames`, whole ones of a server, end with a close frame.
 bool ends_with_close(std::string_view frames);
 

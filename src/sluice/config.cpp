@@ -49,6 +49,15 @@ std::string archive_url_of(const config& cfg) {
   return cfg.embedded_broker ? "sqlite::memory:" : "sqlite:" + node_folder_of(cfg) + "/audit.db";
 }
 
+std::string documents_url_of(const config& cfg) {
+  const auto url = store_url_of(cfg);
+  if (url.starts_with("redis://"))
+    return "sqlite:" + node_folder_of(cfg) + "/documents.db";
+  if (!url.starts_with("sqlite:") || url == "sqlite::memory:")
+    return url;
+  return cfg.store.url.empty() ? "sqlite:" + node_folder_of(cfg) + "/documents.db" : url + ".documents";
+}
+
 std::string password_in(std::string_view url) {
   auto begin = url.find("://");
   if (begin == std::string_view::npos)
@@ -235,6 +244,7 @@ public:
     if (const auto& url = cfg_.report.base_url; !url.empty() && (!is_web_address(url) || url.ends_with('/')))
       add("report.baseUrl",
           quoted(url) + R"( is not a URL such as "https://events.example.com", without "/" at its end)");
+    check_documents();
     for (std::size_t i = 0; i < cfg_.templates.size(); ++i)
       check_template("templates[" + std::to_string(i) + "]", cfg_.templates[i]);
     for (std::size_t i = 0; i < cfg_.processors.size(); ++i)
@@ -486,6 +496,33 @@ private:
       add("notification.burst", "is 0, so nothing could ever be sent; set at least 1");
   }
 
+  void check_documents() {
+    const auto& x = cfg_.documents;
+    if (x.embeddings_key == mask)
+      add("documents.embeddingsKey", "is the mask that `sluice config` prints for a secret; set the secret itself");
+    else if (std::any_of(x.embeddings_key.begin(), x.embeddings_key.end(), [](char c) { return c <= ' ' || c > '~'; }))
+      add("documents.embeddingsKey", "holds a character that no header may have; take the key as it was given to you");
+    if (x.embeddings_url.empty())
+      return;
+    if (!is_web_address(x.embeddings_url))
+      add("documents.embeddingsUrl", not_a_web_address(x.embeddings_url));
+    else if (!x.embeddings_key.empty() && x.embeddings_url.starts_with("http://") &&
+             !is_loopback(host_in(x.embeddings_url)))
+      add("documents.embeddingsUrl",
+          "is not https, so documents.embeddingsKey would cross the network for all to read");
+    if (x.embeddings_model.empty())
+      add("documents.embeddingsModel", "is empty; name the model that makes the vectors");
+  }
+
+  /// "host" of "http://host:80/path".
+  static std::string host_in(std::string_view url) {
+    url.remove_prefix(std::min(url.find("://") + 3, url.size()));
+    url = url.substr(0, url.find_first_of("/?#"));
+    if (url.starts_with('['))
+      return std::string{url.substr(0, url.find(']') + 1)};
+    return std::string{url.substr(0, url.find(':'))};
+  }
+
   void check_telegram(const notification_config& x) {
     if (x.telegram_token == mask)
       add("notification.telegramToken", "is the mask that `sluice config` prints for a secret; set the secret itself");
@@ -642,6 +679,7 @@ std::vector<std::string> secrets_of(const config& cfg) {
   add(cfg.notification.telegram_token);
   add(cfg.notification.smtp_password);
   add(cfg.notification.webhook_secret);
+  add(cfg.documents.embeddings_key);
   add(cfg.store.url.starts_with("sqlite:") ? std::string{} : cfg.store.url);
   add(password_in(cfg.store.url));
   for (const auto& [name, value] : cfg.kafka.properties)

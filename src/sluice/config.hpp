@@ -188,6 +188,17 @@ struct template_config {
   std::string html; ///< Empty = none.
 };
 
+/// `[documents]`: files that are uploaded, read and searched.
+struct documents_config {
+  bool enabled = false;
+  uint32_t max_bytes = 52428800; ///< Of one document; beyond it: 413.
+  std::string embeddings_url;    ///< In OpenAI's shape, `…/v1/embeddings`; empty = the built-in lexical embedding.
+  std::string embeddings_key;    ///< Sent as a bearer token; empty = none. Secret.
+  std::string embeddings_model = "text-embedding-3-small";
+  milliseconds embeddings_timeout{30000}; ///< Of one request.
+  milliseconds pdf_timeout{20000};        ///< CPU time for one PDF.
+};
+
 /// `[dlq]`: sending dead letters back.
 struct dlq_config {
   uint32_t max_redrives = 3; ///< Of one record; further ones are refused.
@@ -267,6 +278,7 @@ struct config {
   std::vector<aggregation_config> aggregations{aggregation_config{}};
   std::vector<channel_config> channels;
   notification_config notification;
+  documents_config documents;
   std::vector<template_config> templates;
   std::vector<processor_config> processors; ///< Changes to processors that the program has.
 };
@@ -284,6 +296,9 @@ bool has_archive(const config& cfg);
 /// Where they are, as a URL: `store.url` where that is SQL, else SQLite below `store.path`; in memory with the embedded
 /// broker.
 std::string archive_url_of(const config& cfg);
+/// Where documents are kept, as a URL: with PostgreSQL `store.url`; else SQLite in a file of their own beside the
+/// store's, so that large ones hold nobody else up. In memory with the embedded broker.
+std::string documents_url_of(const config& cfg);
 /// The password in a URL, as it stands there; empty where there is none.
 std::string password_in(std::string_view url);
 /// The folder of this node's files, below `store.path`.

@@ -8,6 +8,7 @@
 
 #include "sluice/caf.hpp"
 #include "sluice/dead_letters.hpp"
+#include "sluice/documents.hpp"
 #include "sluice/error.hpp"
 #include "sluice/ports.hpp"
 #include "sluice/publication.hpp"
@@ -135,6 +136,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::audit_counts_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::report_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::report_query_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::report_page_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::document_request_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(sluice::document_reply_ptr)
 
 CAF_BEGIN_TYPE_ID_BLOCK(sluice, caf::first_custom_type_id)
 
@@ -177,6 +180,8 @@ CAF_ADD_TYPE_ID(sluice, (sluice::audit_counts_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::report_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::report_query_ptr))
 CAF_ADD_TYPE_ID(sluice, (sluice::report_page_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::document_request_ptr))
+CAF_ADD_TYPE_ID(sluice, (sluice::document_reply_ptr))
 
 CAF_ADD_ATOM(sluice, sluice::atom, wake, "wake")
 CAF_ADD_ATOM(sluice, sluice::atom, tick, "tick")
@@ -299,6 +304,11 @@ using dlq_workbench_actor = caf::typed_actor<
 using dlq_job_actor = dlq_workbench_actor::extend<
     // INTERNAL: time for the next letters.
     caf::reacts_to<atom::tick>>;
+
+/// The DOCUMENT DESK: asks the store of documents on behalf of HTTP, one request after the other.
+using document_desk_actor = caf::typed_actor<
+    // An error (`store_unavailable`, `storage_full`): nothing has changed.
+    caf::replies_to<document_request_ptr>::with<document_reply_ptr>>;
 
 /// The IDEMPOTENCY STORE: knows what has been done, by scope and id, and who is at it. Whoever must not do a thing
 /// twice claims it first, does it where the claim is granted, and settles it: done, or released for another attempt.

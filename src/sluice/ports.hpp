@@ -5,11 +5,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
 #include "sluice/archive.hpp"
+#include "sluice/documents.hpp"
 #include "sluice/record.hpp"
 
 namespace sluice {
@@ -274,6 +277,75 @@ public:
   /// Keeps a report, unless there is one for its event already; returns the one that is there then.
   virtual caf::expected<report> keep(const report& fresh) = 0;
   virtual caf::expected<report_page> find(const report_query& query) = 0;
+};
+
+// -- documents --------------------------------------------------------------------------------------------------------
+
+/// Makes text of a document's bytes: UTF-8 without control characters but line ends and tabs, not empty. May block, for
+/// seconds, and looks at `cancelled` meanwhile. Any thread. `rejected`: there is no text to be had of it, and the
+/// reason; other errors: not now.
+using document_parser = std::function<caf::expected<std::string>(
+    const std::string& content_type, std::string_view bytes, const std::function<bool()>& cancelled)>;
+
+/// Makes vectors of texts: alike texts get vectors in like directions, all of one length. Any thread; blocks.
+class embedder {
+public:
+  virtual ~embedder() = default;
+  /// What makes them. Vectors of different models cannot be compared.
+  virtual const std::string& model() const = 0;
+  /// Texts that are best given at a time.
+  virtual std::size_t batch() const = 0;
+  /// Whether it asks nobody, and so neither fails nor takes long.
+  virtual bool is_local() const = 0;
+  /// One vector a text, in the same order. `rejected`: never for these texts; `target_unavailable`, `rate_limited`: not
+  /// now. No error shows a secret.
+  virtual caf::expected<std::vector<std::vector<float>>> embed(const std::vector<std::string>& texts,
+                                                               const std::function<bool()>& cancelled) = 0;
+};
+
+/// Keeps documents, their chunks and vectors. Any thread; calls block. Each is one transaction, on disk before it
+/// returns; errors as those of `idempotency_store`.
+class document_store {
+public:
+  /// Whose documents are seen.
+  struct viewer {
+    std::string user;
+    bool everyones = true;
+  };
+  struct added {
+    document what; ///< As it is kept.
+    bool is_new = false;
+  };
+  /// What a document and its chunk have in common with a search.
+  struct candidate {
+    document what;
+    document_chunk chunk;
+    double relevance = 0; ///< Greater is better; of this search only.
+  };
+  virtual ~document_store() = default;
+  /// Keeps a document with its bytes, its title and its first chunks to be found by, as `uploaded`. One that is there
+  /// by that id stays as it is.
+  virtual caf::expected<added> add(const document& what, std::string_view bytes,
+                                   const std::vector<document_chunk>& first) = 0;
+  virtual caf::expected<std::optional<document>> find(const std::string& id) = 0;
+  virtual caf::expected<std::string> bytes_of(const std::string& id) = 0;
+  /// These are all its chunks now, and it is `parsed`. Chunks whose id is there already keep their vectors. Without
+  /// effect where there is no such document.
+  virtual caf::error set_chunks(const std::string& id, const std::vector<document_chunk>& all, bool is_cut) = 0;
+  /// The first chunks that have no vector by `model`.
+  virtual caf::expected<std::vector<document_chunk>> unembedded(const std::string& id, const std::string& model,
+                                                                std::size_t most) = 0;
+  virtual caf::error set_vectors(const std::string& model, const std::vector<document_chunk>& some) = 0;
+  virtual caf::error set_embedded(const std::string& id, const std::string& model) = 0;
+  /// Says why it failed, or, with `for_good` false, what holds it up. Without effect on one that is embedded.
+  virtual caf::error note(const std::string& id, const std::string& reason, bool for_good) = 0;
+  virtual caf::expected<std::vector<document_chunk>> chunks(const std::string& id, int32_t from, std::size_t most) = 0;
+  virtual caf::expected<std::vector<document>> list(const viewer& who, const document_listing& which) = 0;
+  /// The best of the chunks that have any of the words of `text`, the first 32 of them.
+  virtual caf::expected<std::vector<candidate>> search(const viewer& who, const std::string& text,
+                                                       std::size_t most) = 0;
+  /// False where there was none.
+  virtual caf::expected<bool> remove(const std::string& id) = 0;
 };
 
 // -- live delivery ----------------------------------------------------------------------------------------------------

@@ -94,11 +94,12 @@ struct stats {
   counter gaps;                    ///< Clients told that events are missing.
   // http
   counter http_requests;
-  counter http_errors;      ///< Answers of 400 and above.
-  counter http_malformed;   ///< Connections closed over what is not HTTP, too large or too slow.
-  counter http_connections; ///< Gauge.
-  counter tls_failed;       ///< Connections whose TLS handshake failed.
-  counter tls_expires;      ///< Gauge: when the certificate ends, in seconds since 1970; 0 = there is none.
+  counter http_errors;       ///< Answers of 400 and above.
+  counter http_malformed;    ///< Connections closed over what is not HTTP, too large or too slow.
+  counter http_connections;  ///< Gauge.
+  counter http_large_bodies; ///< Gauge: coming in, of those that may have more than `http.maxBodyBytes`.
+  counter tls_failed;        ///< Connections whose TLS handshake failed.
+  counter tls_expires;       ///< Gauge: when the certificate ends, in seconds since 1970; 0 = there is none.
   // root
   counter restarts;
 };

@@ -20,6 +20,9 @@ std::unique_ptr<idempotency_store> make_idempotency_store(const std::string& url
 std::unique_ptr<audit_log> make_audit_log(const std::string& url);
 std::unique_ptr<report_shelf> make_report_shelf(const std::string& url);
 
+/// Documents in SQLite or PostgreSQL; `url` as above, but none of Redis.
+std::shared_ptr<document_store> make_document_store(const std::string& url);
+
 /// Opens the outbox in this folder, which is made where it is missing. An error (`invalid_config`) names what is wrong
 /// and the mend: another process has it open, the folder cannot be written, the file is no outbox.
 caf::expected<std::unique_ptr<outbox_log>> open_outbox(const std::string& folder);

@@ -1,6 +1,7 @@
 #define CAF_SUITE ws_frames
 
 #include "http/ws_frames.hpp"
+#include "sluice/utf8.hpp"
 
 #include <random>
 #include <string>
