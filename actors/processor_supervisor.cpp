@@ -19,6 +19,7 @@ constexpr auto commit_interval = 200ms;
 // Workers tell what they have done once a work: it takes about this long, so that little waits and little is lost.
 constexpr auto work_time = 20ms;
 constexpr uint32_t max_share = 4096;
+constexpr uint32_t max_asked = 256; // the store is asked for each of them
 // A worker that has been at one record for this long gives the others of its work back.
 constexpr auto patience = 100ms;
 constexpr auto crash_window = 1min;
@@ -332,7 +333,7 @@ void processor_supervisor_state::worked(const processor_work_ptr& work, uint32_t
   idle.push_back(work->slot);
   if (count > 0) {
     const auto each = std::max<clock::duration>((now() - slot.sent) / count, 1ns);
-    slot.share = static_cast<uint32_t>(std::clamp<int64_t>(work_time / each, 1, max_share));
+    slot.share = static_cast<uint32_t>(std::clamp<int64_t>(work_time / each, 1, asks_store() ? max_asked : max_share));
   }
   settle(slot, work, count, {});
   go_on();
@@ -689,7 +690,7 @@ void processor_supervisor_state::ask(uint64_t id) {
   auto wishes = std::make_shared<std::vector<claim>>();
   for (const auto& one : what.items)
     wishes->push_back(
-        {cfg.group, event_id_of(one), place_of(one), {}, cfg.timeout + cfg.retry_max + milliseconds{lease_spare}});
+        {scope(), event_id_of(one), place_of(one), {}, cfg.timeout + cfg.retry_max + milliseconds{lease_spare}});
   self->request(claims->get(), store_timeout, claims_ptr{std::move(wishes)})
       .then([this, id](const standings_ptr& found) { answered(id, *found); },
             [this, id](const caf::error& error) { not_answered(id, error); });
@@ -752,7 +753,7 @@ void processor_supervisor_state::remember(std::vector<item> done) {
     return;
   auto all = std::make_shared<std::vector<settlement>>();
   for (const auto& one : done)
-    all->push_back({cfg.group, event_id_of(one), place_of(one), true, {}, cfg.remember});
+    all->push_back({scope(), event_id_of(one), place_of(one), true, {}, cfg.remember});
   auto id = next_id++;
   remembrances[id] = {std::move(done), std::move(all)};
   note(id);
@@ -809,7 +810,7 @@ void processor_supervisor_state::drop_leaving(std::vector<item>& items, bool in_
 
 void processor_supervisor_state::forget(const item& what) {
   auto one = std::make_shared<std::vector<settlement>>();
-  one->push_back({cfg.group, event_id_of(what), place_of(what), false, {}, cfg.remember});
+  one->push_back({scope(), event_id_of(what), place_of(what), false, {}, cfg.remember});
   self->request(claims->get(), store_timeout, settlements_ptr{std::move(one)})
       .then([](atom::done) {},
             [this](const caf::error& error) { // its lease ends some time

@@ -158,6 +158,8 @@ struct processor_supervisor_state {
 
   // What the store knows.
   bool asks_store() const noexcept { return cfg.remember.count() > 0; }
+  /// Several processors may share a group.
+  std::string scope() const { return cfg.group + "/" + cfg.name; }
   void ask(uint64_t id);
   void answered(uint64_t id, const std::vector<standing>& found);
   void not_answered(uint64_t id, const caf::error& error);

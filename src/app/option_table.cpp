@@ -204,7 +204,7 @@ std::vector<option> table() {
     {.key = "processor.maxAhead", .field = SLUICE_PROCESSOR(max_ahead), .help = "Records from the oldest unfinished one on, at most; then the consumer waits. 1000000.", .max = 100000000},
     {.key = "processor.inFlightRecords", .field = SLUICE_PROCESSOR(in_flight_records), .help = "Records between consumer and workers, at most. 20000.", .max = 10000000},
     {.key = "processor.maxRestarts", .field = SLUICE_PROCESSOR(max_restarts), .help = "Restarts of crashed workers within a minute, at most; one more fails the role. 100.", .max = 1000000},
-    {.key = "processor.remember", .field = SLUICE_PROCESSOR(remember), .help = "How long the store remembers that an event is done, by its id and the group: met again, at another place or after a crash, it is not done again. 0 = the store is not asked.", .max = 30 * 24 * hour},
+    {.key = "processor.remember", .field = SLUICE_PROCESSOR(remember), .help = "How long the store remembers that an event is done, by its id, the group and the name: met again, at another place or after a crash, it is not done again. 0 = as the program says, where not at all by default.", .max = 30 * 24 * hour},
 
     {.key = "template.name", .field = SLUICE_TEMPLATE(name), .help = "Its name, by which notifications ask for it."},
     {.key = "template.title", .field = SLUICE_TEMPLATE(title), .help = "The title. In all three `{{name}}` stands for a field of the notification's `data`, `{{user.name}}` for one within."},

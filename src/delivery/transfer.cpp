@@ -89,7 +89,6 @@ void transfer::upload(const std::string& body) {
 }
 
 void transfer::only_public() {
-  set(CURLOPT_PROXY, ""); // what a proxy connects to nobody here can see
   set(CURLOPT_OPENSOCKETFUNCTION, &transfer::open_socket);
   set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(this));
 }

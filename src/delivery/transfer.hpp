@@ -65,7 +65,7 @@ public:
   void post(std::string_view type, const std::string& body);
   /// An upload of `body`, as SMTP wants its mail.
   void upload(const std::string& body);
-  /// Connects to public addresses only, and to no proxy. What was refused is in the reply's trouble, and `refused` says
+  /// Connects to public addresses only. What was refused is in the reply's trouble, and `refused` says
   /// so.
   void only_public();
   reply run();

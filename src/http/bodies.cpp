@@ -13,7 +13,6 @@ namespace sluice::http {
 namespace {
 
 constexpr size_t max_documents = 10000;
-constexpr int max_depth = 64;
 
 // "application/json; charset=utf-8" -> "application/json"
 std::string media_type(const request& req) {
@@ -97,29 +96,6 @@ void take_lines(json_body& body, std::string_view text) {
 }
 
 } // namespace
-
-// Parsers recurse or keep a stack; the depth is bounded before they see the text.
-bool too_deep(std::string_view text) {
-  int depth = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    char c = text[i];
-    if (quoted) {
-      if (c == '\\')
-        ++i;
-      else if (c == '"')
-        quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > max_depth)
-        return true;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return false;
-}
 
 nlohmann::json read_json(const request& req, std::optional<response>& wrong) {
   auto type = media_type(req);

@@ -116,8 +116,8 @@ std::string to_json(const dlq_page::entry& entry, bool whole) {
   auto cut = letter.value && letter.value->size() < entry.value_bytes;
   if (cut)
     body["valueCut"] = true;
-  auto is_json =
-      letter.value && !cut && is_utf8(*letter.value) && !too_deep(*letter.value) && json::accept(*letter.value);
+  auto is_json = letter.value && !cut && is_utf8(*letter.value) && !is_nested_deeper(*letter.value, max_depth) &&
+                 json::accept(*letter.value);
   std::string value = "null";
   if (is_json) {
     value = *letter.value;

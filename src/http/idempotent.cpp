@@ -49,7 +49,7 @@ using route_ptr = std::shared_ptr<const idempotent_route>;
 
 /// The end of a request that was carried out: settles, then answers.
 void conclude(const route_ptr& route, settlement what, response answer, const responder& respond) {
-  what.done = answer.status >= 200 && answer.status < 300;
+  what.done = answer.status >= 200 && answer.status < 300 && answer.status != 207; // of which a part has failed
   if (what.done)
     what.answer = to_text(answer);
   what.ttl = route->with.idempotency_ttl;

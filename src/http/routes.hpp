@@ -102,8 +102,8 @@ struct json_body {
 /// Reads a body that is one JSON object, an array of objects or (by content type) NDJSON.
 /// Bounds: 10,000 documents, 64 levels of nesting.
 json_body read_documents(const request& req);
-/// Whether brackets in a JSON text are nested deeper than 64 levels.
-bool too_deep(std::string_view text);
+/// The deepest body that is taken, in levels.
+constexpr int max_depth = 64;
 /// Reads a body that is one JSON document of any kind. `wrong` is set on failure.
 nlohmann::json read_json(const request& req, std::optional<response>& wrong);
 

@@ -37,8 +37,8 @@ std::chrono::milliseconds circuit_breaker::admit(const std::string& system, cloc
   if (it == circuits_.end() || it->second.wait.count() == 0)
     return {};
   auto& one = it->second;
-  if (now < one.until)
-    return std::chrono::ceil<std::chrono::milliseconds>(one.until - now);
+  if (now < one.until) // while it is tried: for as long as before, the answer may be there any moment
+    return one.is_tried ? one.wait : std::chrono::ceil<std::chrono::milliseconds>(one.until - now);
   one.is_tried = true;
   one.until = now + how_.max_wait; // should nobody ever tell what came of it, there is another one
   return {};

@@ -94,10 +94,11 @@ public:
     auto error = base_.transact([&](soci::session& sql) {
       long long now = now_ms();
       auto limit = static_cast<long long>(most);
-      soci::statement forget = (sql.prepare << "delete from sluice_idempotency where (scope, id) in"
-                                               " (select scope, id from sluice_idempotency where until_ms <= :now"
-                                               " order by until_ms limit :most)",
-                                soci::use(now, "now"), soci::use(limit, "most"));
+      soci::statement forget =
+          (sql.prepare << "delete from sluice_idempotency where until_ms <= :now and (scope, id) in"
+                          " (select scope, id from sluice_idempotency where until_ms <= :now"
+                          " order by until_ms limit :most)",
+           soci::use(now, "now"), soci::use(limit, "most"));
       forget.execute(true);
       gone = static_cast<std::size_t>(std::max<long long>(forget.get_affected_rows(), 0));
     });
