@@ -246,15 +246,16 @@ void dlq_job_state::step() {
   }
   auto all_read = waiting.empty() && reader->finished();
   auto begun = handled > 0 || report.skipped > 0;
-  if (all_read || stuck || handled >= order->which.limit || (budget->spent() && begun)) {
+  auto spent = budget->spent(); // once: time goes on between two looks
+  if (all_read || stuck || handled >= order->which.limit || (spent && begun)) {
     report.complete = all_read;
     finish();
   } else if (!waiting.empty()) {
     send_some();
-  } else if (budget->spent() && !report.after) {
+  } else if (spent && !report.after) {
     promise.deliver(too_slow());
     self->quit();
-  } else if (budget->spent()) {
+  } else if (spent) {
     report.complete = false;
     finish();
   } else {

@@ -75,15 +75,15 @@ CAF_TEST(help names the actions and wrong words are refused) {
   for (const auto* word : {"list", "show", "redrive"})
     CAF_CHECK(help.text.find(word) != std::string::npos);
   CAF_CHECK(parse({"dlq", "redrive", "--help"}).text.find("--dry-run") != std::string::npos);
-  for (auto words : std::vector<std::vector<const char*>>{{"dlq"},
-                                                          {"dlq", "lsit"},
-                                                          {"dlq", "show", "orders.dlq"},
-                                                          {"dlq", "show"},
-                                                          {"dlq", "list", "a.dlq", "--from", "yesterday"},
-                                                          {"dlq", "list", "a.dlq", "--redriven", "maybe"},
-                                                          {"dlq", "list", "a.dlq", "--limit", "0"},
-                                                          {"dlq", "redrive", "a.dlq", "--rate", "-1"},
-                                                          {"dlq", "redrive", "a.dlq", "--everything"}}) {
+  for (const auto& words : std::vector<std::vector<const char*>>{{"dlq"},
+                                                                 {"dlq", "lsit"},
+                                                                 {"dlq", "show", "orders.dlq"},
+                                                                 {"dlq", "show"},
+                                                                 {"dlq", "list", "a.dlq", "--from", "yesterday"},
+                                                                 {"dlq", "list", "a.dlq", "--redriven", "maybe"},
+                                                                 {"dlq", "list", "a.dlq", "--limit", "0"},
+                                                                 {"dlq", "redrive", "a.dlq", "--rate", "-1"},
+                                                                 {"dlq", "redrive", "a.dlq", "--everything"}}) {
     auto line = parse(words);
     CAF_CHECK(line.command.empty());
     CAF_CHECK_EQUAL(line.exit_code, 2);
@@ -91,7 +91,7 @@ CAF_TEST(help names the actions and wrong words are refused) {
 }
 
 CAF_TEST(a redrive needs to be told which letters) {
-  for (auto words :
+  for (const auto& words :
        std::vector<std::vector<const char*>>{{"redrive", "a.dlq"},
                                              {"redrive", "a.dlq", "0-1", "--all"},
                                              {"redrive", "a.dlq", "--all", "--error", "x"},

@@ -848,7 +848,7 @@ CAF_TEST(an event that somebody else is at waits with its key and costs no attem
   cfg.in_flight_records = 100;
   cfg.max_attempts = 1;
   start(noting());
-  store().known[inner().cfg.group + "/test:e1"] = {"elsewhere", false};
+  store().known[inner().scope() + ":e1"] = {"elsewhere", false};
   feed(keyed(0, {of_event("e1", "a", "a1"), of_event("e2", "a", "a2"), of_event("e3", "b", "b1")}));
   CAF_CHECK_EQUAL(trace, (texts{"b1"}));
   pass(3s);
@@ -912,10 +912,10 @@ CAF_TEST(what emits is remembered once the broker has what it emitted) {
   }));
   published().hold = true;
   feed(keyed(0, {of_event("e1", "a", "a1")}));
-  CAF_CHECK(!store().known.at(inner().cfg.group + "/test:e1").done);
+  CAF_CHECK(!store().known.at(inner().scope() + ":e1").done);
   self->send(producer, atom::retry_v, uint64_t{0});
   consume_messages();
-  CAF_CHECK(store().known.at(inner().cfg.group + "/test:e1").done);
+  CAF_CHECK(store().known.at(inner().scope() + ":e1").done);
   CAF_CHECK_EQUAL(numbers.done.get(), 1u);
 }
 
