@@ -17,14 +17,9 @@ bool is_blank(char c) {
   return c == ' ' || c == '\n' || c == '\t';
 }
 
-/// Whether a sentence, or a line, ends before `at`, which is behind a blank.
-bool ends_sentence(std::string_view text, std::size_t at) {
-  if (text[at - 1] == '\n')
-    return true;
-  const auto last = text.find_last_not_of(" \t", at - 1);
-  if (last == std::string_view::npos)
-    return false;
-  auto before = text.substr(0, last + 1);
+/// Whether a sentence ends with `before`, be there blanks behind it.
+bool ends_sentence(std::string_view before) {
+  before = before.substr(0, before.find_last_not_of(" \t") + 1);
   while (before.ends_with('"') || before.ends_with('\'') || before.ends_with(')') || before.ends_with(']'))
     before.remove_suffix(1);
   return before.ends_with('.') || before.ends_with('!') || before.ends_with('?') || before.ends_with("\xe3\x80\x82");
@@ -50,7 +45,9 @@ std::size_t end_of_piece(std::string_view text, std::size_t begin) {
   std::size_t word = 0;
   for (auto at = last; at > half; --at)
     if (is_blank(text[at - 1])) {
-      if (ends_sentence(text, at))
+      // Of a row of blanks one is asked: what is before them is the same for all, and a row may be long.
+      const auto is_last = at == last || !is_blank(text[at]);
+      if (text[at - 1] == '\n' || (is_last && ends_sentence(text.substr(begin, at - begin))))
         return at;
       word = std::max(word, at);
     }
