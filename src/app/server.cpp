@@ -331,9 +331,7 @@ http::api server::impl::make_api() {
     };
   }
   if (cfg.documents.enabled) {
-    api.documents = [this](document_request_ptr what, auto answer) {
-      embed_search(std::move(what), std::move(answer));
-    };
+    api.documents = [this](const document_request_ptr& what, auto answer) { embed_search(what, std::move(answer)); };
     api.max_document_bytes = cfg.documents.max_bytes;
     api.embeddings = documents.embeddings->model();
   }

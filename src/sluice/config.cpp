@@ -50,7 +50,7 @@ std::string archive_url_of(const config& cfg) {
 }
 
 std::string documents_url_of(const config& cfg) {
-  const auto url = store_url_of(cfg);
+  auto url = store_url_of(cfg);
   if (url.starts_with("redis://"))
     return "sqlite:" + node_folder_of(cfg) + "/documents.db";
   if (!url.starts_with("sqlite:") || url == "sqlite::memory:")
