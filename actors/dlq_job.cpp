@@ -40,15 +40,22 @@ uint64_t size_of(const dlq_letter& letter) {
   return bytes;
 }
 
+caf::error marks_unknown(const dlq_settings& settings, const std::string& mend) {
+  return make_failure(ec::target_unavailable, "which letters were sent back before could not be read from \"" +
+                                                  settings.redrives_topic + "\" in time; try again, or " + mend);
+}
+
 /// What a task knows before it reads letters.
 struct opened {
   redrive_marks marks;
+  bool knows_marks = true;
   std::vector<offset_range> ranges;
   std::vector<replay_source::partition_bounds> bounds;
 };
 
 caf::expected<opened> open_topic(replay_source& source, const dlq_query& query, const dlq_settings& settings,
                                  read_budget& budget) {
+  const read_budget for_marks{settings.time, settings.mark_bytes};
   auto bounds = source.bounds({query.topic, settings.redrives_topic, audit_topic});
   if (!bounds)
     return bounds.error();
@@ -61,10 +68,14 @@ caf::expected<opened> open_topic(replay_source& source, const dlq_query& query, 
       return found.error();
     since = std::move(*found);
   }
-  auto marks = read_marks(source, settings.redrives_topic, *bounds, {query.topic}, budget);
+  auto marks = read_marks(source, settings.redrives_topic, *bounds, {query.topic}, for_marks);
   if (!marks)
     return marks.error();
-  return opened{std::move((*marks)[query.topic]), ranges_of(query, *bounds, since), std::move(*bounds)};
+  if (!marks->complete && query.filter.redriven)
+    return marks_unknown(settings, "leave \"redriven\" out of the filter");
+  budget = {settings.time, settings.bytes};
+  return opened{std::move(marks->by_topic[query.topic]), marks->complete, ranges_of(query, *bounds, since),
+                std::move(*bounds)};
 }
 
 void add_mark(dlq_letter& letter, const redrive_marks& marks) {
@@ -95,6 +106,7 @@ caf::expected<dlq_page> find_letters(replay_source& source, const dlq_query& que
     return topic.error();
   range_reader reader{source, query.topic, std::move(topic->ranges)};
   dlq_page page;
+  page.knows_redriven = topic->knows_marks;
   while (!reader.finished() && page.letters.size() < query.limit) {
     if (budget.spent()) {
       if (page.scanned == 0)
@@ -155,12 +167,17 @@ caf::expected<dlq_overview> survey(replay_source& source, const channel_names& t
     lasts.push_back({one.topic, one.partition, one.end - 1});
     unseen[{one.topic, one.partition}] = std::min(one.end, one.first + survey_letters);
   }
-  auto marks = read_marks(source, settings.redrives_topic, *bounds, {topics.begin(), topics.end()}, budget);
+  auto marks = read_marks(source, settings.redrives_topic, *bounds, {topics.begin(), topics.end()},
+                          {settings.time, settings.mark_bytes});
   if (!marks)
     return marks.error();
+  budget = {settings.time, settings.bytes};
+  for (auto& [name, view] : views)
+    if (marks->complete)
+      view.redriven = 0;
   for (const auto& one : *bounds)
-    if (auto of_topic = marks->find(one.topic); of_topic != marks->end())
-      views[one.topic].redriven +=
+    if (auto of_topic = marks->by_topic.find(one.topic); marks->complete && of_topic != marks->by_topic.end())
+      *views[one.topic].redriven +=
           static_cast<uint64_t>(std::distance(of_topic->second.lower_bound({one.partition, one.first}),
                                               of_topic->second.lower_bound({one.partition, one.end})));
   std::map<std::string, std::map<std::string, uint64_t>> errors;
@@ -210,7 +227,7 @@ caf::expected<dlq_overview> survey(replay_source& source, const channel_names& t
   dlq_overview all;
   for (auto& [name, view] : views) {
     view.errors.assign(errors[name].begin(), errors[name].end());
-    all.push_back(std::move(view));
+    all.topics.push_back(std::move(view));
   }
   return all;
 }
@@ -225,13 +242,16 @@ caf::error dlq_job_state::begin() {
     return topic.error();
   for (const auto& needed : {settings.redrives_topic, std::string{audit_topic}})
     if (!order->dry_run && bounds_of(topic->bounds, needed).empty())
-      return make_failure(ec::unknown_topic, "there is no topic \"" + needed + "\", where redrives are written down");
+      return make_failure(ec::target_unavailable,
+                          "there is no topic \"" + needed + "\", where redrives are written down; create it");
+  if (!topic->knows_marks && !order->again)
+    return marks_unknown(settings, "send \"again\": true to send letters back whether they were before or not");
   marks = std::move(topic->marks);
   // Marks of letters that are gone would be kept for ever.
   for (const auto& one : bounds_of(topic->bounds, query.topic))
     for (auto it = marks.lower_bound({one.partition, 0});
-         it != marks.end() && it->first < letter_id{one.partition, one.first} && outdated.size() < slice_letters; ++it)
-      outdated.push_back(mark_record(settings.redrives_topic, query.topic, it->first, std::nullopt));
+         it != marks.end() && it->first < letter_id{one.partition, one.first}; ++it)
+      outdated.push_back(it->first);
   reader.emplace(*source, query.topic, std::move(topic->ranges));
   return {};
 }
@@ -360,7 +380,11 @@ void dlq_job_state::sent(const deliveries& results) {
 }
 
 void dlq_job_state::record() {
-  auto records = std::make_shared<std::vector<outgoing_record>>(std::exchange(outdated, {}));
+  auto records = std::make_shared<std::vector<outgoing_record>>();
+  for (size_t i = 0; i < slice_letters && !outdated.empty(); ++i) { // as many as a slice adds: they become no more
+    records->push_back(mark_record(settings.redrives_topic, order->which.topic, outdated.front(), std::nullopt));
+    outdated.pop_front();
+  }
   auto now = settings.unix_ms();
   for (const auto& [letter, outcome] : out) {
     if (!outcome.error.empty())

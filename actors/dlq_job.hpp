@@ -26,6 +26,7 @@ struct dlq_settings {
   bool seek_by_time = true;             ///< The broker can tell the offset of a time.
   std::chrono::milliseconds time{4000}; ///< For one task; then it says how far it has come.
   uint64_t bytes = 67108864;            ///< To be read for one task.
+  uint64_t mark_bytes = 268435456;      ///< Of marks, before that; for as long as `time` once more.
   std::function<std::string()> make_id; ///< For audit entries.
   std::function<int64_t()> unix_ms;     ///< The time.
 };
@@ -64,8 +65,8 @@ struct dlq_job_state {
   std::optional<read_budget> budget;
   std::optional<range_reader> reader;
   redrive_marks marks;
-  std::vector<outgoing_record> outdated; ///< Marks whose letters are gone, to be removed.
-  std::deque<dlq_letter> waiting;        ///< Read, and not looked at yet.
+  std::deque<letter_id> outdated; ///< Marks whose letters are gone, to be removed.
+  std::deque<dlq_letter> waiting; ///< Read, and not looked at yet.
   struct letter_out {
     dlq_letter letter;
     redrive_report::result outcome;

@@ -91,22 +91,23 @@ std::vector<replay_source::partition_bounds> bounds_of(const std::vector<replay_
   return result;
 }
 
-caf::expected<std::map<std::string, redrive_marks>>
-read_marks(replay_source& source, const std::string& marks_topic,
-           const std::vector<replay_source::partition_bounds>& bounds, const std::set<std::string, std::less<>>& topics,
-           read_budget& budget) {
+caf::expected<known_marks> read_marks(replay_source& source, const std::string& marks_topic,
+                                      const std::vector<replay_source::partition_bounds>& bounds,
+                                      const std::set<std::string, std::less<>>& topics, read_budget budget) {
   std::vector<offset_range> ranges;
   for (const auto& one : bounds_of(bounds, marks_topic))
     ranges.push_back({one.partition, one.first, one.end});
   range_reader reader{source, marks_topic, std::move(ranges)};
-  std::map<std::string, redrive_marks> marks;
+  known_marks marks;
   while (!reader.finished()) {
-    if (budget.spent())
-      return make_failure(ec::kafka_unreachable, "the topic \"" + marks_topic + "\" could not be read in time");
+    if (budget.spent()) {
+      marks.complete = false;
+      break;
+    }
     auto error = reader.step(read_wait, [&](const record_batch& batch, size_t i) {
       const auto& record = batch.records()[i];
       budget.spend(record.key.size() + record.value.size());
-      take_mark(marks, record, topics);
+      take_mark(marks.by_topic, record, topics);
       return true;
     });
     if (error)

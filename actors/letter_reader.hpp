@@ -78,12 +78,15 @@ private:
 /// The letters of a topic that were sent back.
 using redrive_marks = std::map<letter_id, redrive_mark>;
 
-/// All marks for letters of `topics` in `marks_topic`, by topic. An error where they cannot all be read within the
-/// budget.
-caf::expected<std::map<std::string, redrive_marks>>
-read_marks(replay_source& source, const std::string& marks_topic,
-           const std::vector<replay_source::partition_bounds>& bounds, const std::set<std::string, std::less<>>& topics,
-           read_budget& budget);
+struct known_marks {
+  std::map<std::string, redrive_marks> by_topic;
+  bool complete = true; ///< The budget was enough for all of them.
+};
+
+/// The marks for letters of `topics` in `marks_topic`.
+caf::expected<known_marks> read_marks(replay_source& source, const std::string& marks_topic,
+                                      const std::vector<replay_source::partition_bounds>& bounds,
+                                      const std::set<std::string, std::less<>>& topics, read_budget budget);
 /// The record that keeps a mark; without one, the record that removes it.
 outgoing_record mark_record(const std::string& marks_topic, const std::string& topic, letter_id id,
                             const std::optional<redrive_mark>& mark);

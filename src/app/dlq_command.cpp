@@ -150,7 +150,8 @@ std::string query_of(const dlq_command& command) {
   return query;
 }
 
-void print_topics(std::ostream& out, const json& topics) {
+void print_topics(std::ostream& out, const json& answer) {
+  const auto topics = answer.value("topics", json::array());
   if (topics.empty()) {
     out << "no dead-letter topics\n";
     return;
@@ -167,6 +168,8 @@ void print_topics(std::ostream& out, const json& topics) {
                     time_text(one.value("oldest", json())), time_text(one.value("newest", json())), errors});
   }
   print_table(out, rows);
+  if (answer.contains("leftOut"))
+    out << "and " << member(answer, "leftOut") << " more topics; look into each by its name\n";
 }
 
 void print_letters(std::ostream& out, const dlq_command& command, const json& page) {
@@ -227,7 +230,7 @@ int list(const dlq_command& command, const api_call& call, std::ostream& out, st
   if (command.remote.json)
     out << body << "\n";
   else if (command.topic.empty())
-    print_topics(out, answer->value("topics", json::array()));
+    print_topics(out, *answer);
   else
     print_letters(out, command, *answer);
   return 0;

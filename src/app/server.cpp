@@ -411,10 +411,21 @@ void server::impl::dlq_topics(std::function<void(caf::expected<dlq_overview_ptr>
                 return;
               }
               channel_names topics;
+              size_t left_out = 0;
               for (const auto& one : view->topics)
                 if (one.name.ends_with(dlq_suffix) && topics.size() < max_topics)
                   topics.push_back(one.name);
-              ask_workbench<dlq_overview_ptr>(answer, atom::state_v, topics);
+                else if (one.name.ends_with(dlq_suffix))
+                  ++left_out;
+              auto complete = [answer, left_out](caf::expected<dlq_overview_ptr> got) {
+                if (got && left_out > 0) {
+                  auto more = **got;
+                  more.left_out = left_out;
+                  got = std::make_shared<const dlq_overview>(std::move(more));
+                }
+                answer(std::move(got));
+              };
+              ask_workbench<dlq_overview_ptr>(std::move(complete), atom::state_v, topics);
             },
             [answer](const caf::error&) {
               answer(make_failure(ec::shutting_down, "the Kafka watcher is being restarted; ask again"));

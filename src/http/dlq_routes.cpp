@@ -313,24 +313,29 @@ response json_text(std::string text) {
 
 response topics_answer(const dlq_overview& all) {
   json topics = json::array();
-  for (const auto& one : all) {
+  for (const auto& one : all.topics) {
     json errors = json::object();
     for (const auto& [code, count] : one.errors)
       errors[code.empty() ? "unknown" : code] = count;
     topics.push_back({{"topic", one.topic},
                       {"partitions", one.partitions},
                       {"letters", one.letters},
-                      {"redriven", one.redriven},
+                      {"redriven", one.redriven ? json(*one.redriven) : json()},
                       {"oldest", one.oldest_ms ? json(*one.oldest_ms) : json()},
                       {"newest", one.newest_ms ? json(*one.newest_ms) : json()},
                       {"errors", std::move(errors)},
                       {"complete", one.complete}});
   }
-  return ok(200, {{"ok", true}, {"topics", std::move(topics)}});
+  json body{{"ok", true}, {"topics", std::move(topics)}};
+  if (all.left_out > 0)
+    body["leftOut"] = all.left_out;
+  return ok(200, body);
 }
 
 response page_answer(const std::string& topic, const dlq_page& page) {
   json head{{"ok", true}, {"topic", topic}, {"complete", page.complete}, {"scanned", page.scanned}};
+  if (!page.knows_redriven)
+    head["redrivenKnown"] = false;
   if (page.after)
     head["after"] = to_string(*page.after);
   auto out = head.dump();
@@ -405,6 +410,8 @@ std::function<void(caf::expected<T>)> answer_with(const responder& respond, Good
   return [respond, good](const caf::expected<T>& got) {
     if (!got && code_of(got.error()) == ec::unknown_topic)
       respond(problem(404, text_of(got.error()) + "; GET /kafka/dlq lists the dead-letter topics", "topic"));
+    else if (!got && code_of(got.error()) == ec::target_unavailable)
+      respond(problem(503, text_of(got.error()), {}, {{"Retry-After", "5"}}));
     else if (!got)
       respond(failure(code_of(got.error()), text_of(got.error())));
     else

@@ -93,6 +93,7 @@ struct dlq_page {
   bool complete = true;           ///< Nothing that fits comes behind.
   std::optional<letter_id> after; ///< Where it has come to, where that is not the end.
   uint64_t scanned = 0;           ///< Letters looked at.
+  bool knows_redriven = true;     ///< False: those without a mark may have been sent back.
 };
 
 /// What there is of one dead-letter topic.
@@ -100,12 +101,15 @@ struct dlq_topic_view {
   std::string topic;
   uint32_t partitions = 0;
   uint64_t letters = 0;
-  uint64_t redriven = 0; ///< Of them.
+  std::optional<uint64_t> redriven; ///< Of them; nothing where there was no time to see.
   std::optional<int64_t> oldest_ms, newest_ms;
   std::vector<std::pair<std::string, uint64_t>> errors{}; ///< Letters by error code, of those looked at.
   bool complete = false;                                  ///< All were looked at.
 };
-using dlq_overview = std::vector<dlq_topic_view>;
+struct dlq_overview {
+  std::vector<dlq_topic_view> topics;
+  std::size_t left_out = 0; ///< Topics that nobody looked at: there are too many.
+};
 
 /// A wish to send letters back.
 struct redrive_order {

@@ -35,7 +35,7 @@ struct fixture {
       one.oldest_ms = 1000;
       one.errors = {{"", 2}, {"rejected", 3}};
       one.complete = true;
-      answer(std::make_shared<const dlq_overview>(dlq_overview{one}));
+      answer(std::make_shared<const dlq_overview>(dlq_overview{{one}, 0}));
     };
     api.find_letters = [this](dlq_query query, auto answer) {
       asked = std::move(query);

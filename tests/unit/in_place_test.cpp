@@ -117,8 +117,9 @@ CAF_TEST(a drain hands over what is at work and begins nothing) {
 
 CAF_TEST(what is emitted in place is answered when it is on disk or in Kafka) {
   std::vector<std::function<void(caf::expected<std::vector<delivery>>)>> asked;
-  auto producer = keep(sys.spawn(
-      in_place_producer, [&asked](const std::vector<outgoing_record>&, auto answer) { asked.push_back(std::move(answer)); }));
+  auto producer = keep(sys.spawn(in_place_producer, [&asked](const std::vector<outgoing_record>&, auto answer) {
+    asked.push_back(std::move(answer));
+  }));
   auto ask = [&] {
     return self->request(kafka_producer_actor{producer}, caf::infinite,
                          outgoing_ptr{std::make_shared<std::vector<outgoing_record>>(1, kept("x"))});
