@@ -305,7 +305,7 @@ def test_a_letter_that_points_elsewhere_goes_nowhere(bench):
 
 
 @pytest.mark.seconds(240)
-def test_while_the_broker_is_away_nothing_is_lost_or_hangs(sluice, own_kafka):
+def test_while_the_broker_is_away_nothing_is_lost_or_hangs(own_kafka, sluice):
     own_kafka.start()
     topic = unique("events")
     config = config_for(own_kafka.bootstrap, aggregation(topic, f"{topic}.sums", batchSize=1000000))

@@ -499,7 +499,7 @@ def test_a_server_killed_midway_loses_no_notification(notifying, kafka, mail, we
 
 
 @pytest.mark.seconds(180)
-def test_while_kafka_is_away_notifications_are_delivered_at_once_and_once(sluice, own_kafka, web):
+def test_while_kafka_is_away_notifications_are_delivered_at_once_and_once(own_kafka, sluice, web):
     hook = web(lambda path, body, times: (500, {}, {}) if path == "/broken" and body["title"] == "late" and not mended else None)
     mended = []
     config = config_for(own_kafka.bootstrap, group=unique("group"), notification={"enabled": True, "innerHosts": ["127.0.0.1"]},
