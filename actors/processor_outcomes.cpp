@@ -29,14 +29,16 @@ struct retry_note {
   std::string topic;
   int32_t partition = -1;
   int64_t offset = -1;
+  int64_t timestamp_ms = -1;    ///< The copy has the time it was made: retention goes by it.
   int64_t due_ms = 0;           ///< Unix time.
   int64_t first_failure_ms = 0; ///< Unix time.
   uint32_t attempt = 1;         ///< The next one.
 
-  /// "partition offset due first-failure attempt topic".
+  /// "partition offset timestamp due first-failure attempt topic".
   std::string text() const {
-    return std::to_string(partition) + " " + std::to_string(offset) + " " + std::to_string(due_ms) + " " +
-           std::to_string(first_failure_ms) + " " + std::to_string(attempt) + " " + topic;
+    return std::to_string(partition) + " " + std::to_string(offset) + " " + std::to_string(timestamp_ms) + " " +
+           std::to_string(due_ms) + " " + std::to_string(first_failure_ms) + " " + std::to_string(attempt) + " " +
+           topic;
   }
   static std::optional<retry_note> read(std::string_view text) {
     retry_note note;
@@ -47,13 +49,17 @@ struct retry_note {
       text.remove_prefix(static_cast<size_t>(end - text.data()) + 1);
       return true;
     };
-    if (!take(note.partition) || !take(note.offset) || !take(note.due_ms) || !take(note.first_failure_ms) ||
-        !take(note.attempt) || text.empty() || note.attempt == 0)
+    if (!take(note.partition) || !take(note.offset) || !take(note.timestamp_ms) || !take(note.due_ms) ||
+        !take(note.first_failure_ms) || !take(note.attempt) || text.empty() || note.attempt == 0 || note.due_ms < 0)
       return std::nullopt;
     note.topic = text;
     return note;
   }
 };
+
+std::string place_in(const record_batch& batch, size_t index) {
+  return batch.topic() + "/" + std::to_string(batch.partition()) + "/" + std::to_string(batch.records()[index].offset);
+}
 
 /// A parked record, copied: a batch with thousands of others must not wait with it.
 class single_record : public record_batch {
@@ -61,9 +67,11 @@ public:
   /// As it was before it was set aside.
   single_record(const record_batch& from, size_t index, const retry_note& note, std::vector<record_header> headers)
       : single_record(from, index) {
+    copied_from_ = place_in(from, index);
     topic_ = note.topic;
     partition_ = note.partition;
     view_.offset = note.offset;
+    view_.timestamp_ms = note.timestamp_ms;
     headers_ = std::move(headers);
   }
   single_record(const record_batch& from, size_t index)
@@ -76,6 +84,8 @@ public:
   int32_t partition() const noexcept override { return partition_; }
   std::span<const record_view> records() const noexcept override { return {&view_, 1}; }
   std::vector<record_header> headers(size_t) const override { return headers_; }
+  /// Of the copy that it was read from, where it was set aside; empty else.
+  const std::string& copied_from() const noexcept { return copied_from_; }
 
 private:
   std::string topic_;
@@ -83,6 +93,7 @@ private:
   record_view view_;
   std::string key_, value_;
   std::vector<record_header> headers_;
+  std::string copied_from_;
 };
 
 std::string event_id_of(const processor_work::item& what) {
@@ -90,10 +101,11 @@ std::string event_id_of(const processor_work::item& what) {
                      what.record().offset);
 }
 
-/// Who claims an event: a place in the log, so that the next member to have the partition has the claim at once.
+/// Who claims an event: a place in the log, so that the next member to have the partition has the claim at once. A copy
+/// has its own: the original may be read again while the copy is processed.
 std::string place_of(const processor_work::item& what) {
-  return what.batch->topic() + "/" + std::to_string(what.batch->partition()) + "/" +
-         std::to_string(what.record().offset);
+  const auto* copy = dynamic_cast<const single_record*>(what.batch.get());
+  return copy != nullptr && !copy->copied_from().empty() ? copy->copied_from() : place_in(*what.batch, what.index);
 }
 
 /// Trouble that is over some time: the records are worth another try, the processor need not run again.
@@ -263,8 +275,13 @@ void processor_supervisor_state::published(uint64_t id, const deliveries& result
           {{"processor", cfg.name}, {"topic", retries_topic}, {"cause", describe(source.error)}});
       auto& owner = tenures.at(source.from.tenure);
       --owner.at_work;
-      park(owner, source.from, *aside);
+      if (owner.leaving)
+        drop(source.from);
+      else
+        park(owner, source.from, *aside);
     } else if (aside) {
+      if (asks_store())
+        forget(source.from); // the copy claims it anew
       end(source.from);
     } else if (source.error) {
       fail(source.from, source.error);
@@ -428,7 +445,7 @@ void processor_supervisor_state::forget(const item& what) {
   self->request(claims->get(), store_timeout, settlements_ptr{std::move(one)})
       .then([](atom::done) {},
             [this](const caf::error& error) { // its lease ends some time
-              log(log_level::warn, name, "the store still holds the event of a dead letter, for a while",
+              log(log_level::warn, name, "the store still holds an event that is given up or set aside, for a while",
                   {{"processor", cfg.name}, {"cause", describe(error)}});
             });
 }
@@ -440,17 +457,15 @@ void processor_supervisor_state::set_aside(const item& what, time_point when) {
   auto it = parked.find(what.parked);
   outgoing_record copy;
   copy.topic = retries_topic;
-  copy.timestamp_ms = record.timestamp_ms;
   if (record.has_key)
     copy.key = std::string{record.key};
   if (record.has_value)
     copy.value = std::string{record.value};
   copy.headers = what.batch->headers(what.index);
-  const retry_note note{what.batch->topic(),
-                        what.batch->partition(),
-                        record.offset,
-                        unix_ms(when),
-                        it == parked.end() ? unix_ms(now()) : it->second.first_failure_ms,
+  std::erase_if(copy.headers, [](const auto& one) { return one.name == retry_header; }); // somebody else's
+  const retry_note note{what.batch->topic(), what.batch->partition(),
+                        record.offset,       record.timestamp_ms,
+                        unix_ms(when),       it == parked.end() ? unix_ms(now()) : it->second.first_failure_ms,
                         what.attempt};
   copy.headers.push_back({retry_header, note.text()});
   publication one;
@@ -480,7 +495,7 @@ bool processor_supervisor_state::take_up(tenure& owner, const item& what) {
   one.credited = true;
   ++owed;
   // Alone, not with its key: that has gone on.
-  const auto wait = milliseconds{std::max<int64_t>(note->due_ms - unix_ms(now()), 0)};
+  const auto wait = std::clamp(milliseconds{note->due_ms - unix_ms(now())}, 0ms, cfg.retry_budget);
   auto id = next_id++;
   auto& place = parked.emplace(id, parked_key{}).first->second;
   place.first_failure_ms = note->first_failure_ms;

@@ -70,6 +70,8 @@ constexpr std::chrono::seconds state_timeout{1};
 constexpr std::chrono::seconds store_timeout{8};
 /// Requests that wait for the store, at most.
 constexpr uint64_t max_store_requests = 10000;
+/// The same of the audit trail's pages and checks, behind which its writers wait.
+constexpr uint64_t max_archive_requests = 100;
 /// The same of documents; bytes that are to be kept, at most; searches that wait for their embedding.
 constexpr uint64_t max_document_requests = 1000;
 constexpr uint64_t max_waiting_uploads = 4; // of the greatest size
@@ -255,8 +257,9 @@ struct server::impl {
   document_tools documents; ///< Empty where documents are not enabled.
   processor_function process_document;
   std::atomic<uint64_t> document_requests{0}, upload_bytes{0}, embedding_searches{0}; ///< Under way.
-  std::unique_ptr<outbox_log> outbox_file;                                            ///< For the outbox's first start.
-  std::shared_ptr<outbox_gate> gate;                                                  ///< Null without an outbox.
+  std::atomic<uint64_t> archive_requests{0};
+  std::unique_ptr<outbox_log> outbox_file; ///< For the outbox's first start.
+  std::shared_ptr<outbox_gate> gate;       ///< Null without an outbox.
   diversion divert = [this](publication what, std::vector<delivery> so_far) {
     keep(std::move(what), std::move(so_far));
   };
@@ -439,16 +442,26 @@ void server::impl::ask_archive(std::function<void(caf::expected<Answer>)> answer
     answer(make_failure(ec::shutting_down, "the server is starting; try again in a moment"));
     return;
   }
+  if (archive_requests >= max_archive_requests) {
+    answer(make_failure(ec::queue_full, "too many requests wait for the audit trail; try again in a moment"));
+    return;
+  }
+  ++archive_requests;
   system->spawn([this, answer = std::move(answer), message...](caf::event_based_actor* self) {
     self->request(archives->get(), store_timeout, message...)
-        .then([answer](const Answer& got) { answer(got); },
-              [answer](const caf::error& error) {
-                auto known = code_of(error) != ec::no_error;
-                answer(known ? error
-                             : make_failure(ec::store_unavailable,
-                                            "store.url: the audit trail's database does not answer in time; see the "
-                                            "server's log"));
-              });
+        .then(
+            [this, answer](const Answer& got) {
+              --archive_requests;
+              answer(got);
+            },
+            [this, answer](const caf::error& error) {
+              --archive_requests;
+              auto known = code_of(error) != ec::no_error;
+              answer(known ? error
+                           : make_failure(ec::store_unavailable,
+                                          "store.url: the audit trail's database does not answer in time; see the "
+                                          "server's log"));
+            });
   });
 }
 
@@ -766,9 +779,18 @@ caf::error server::impl::prepare_processors() {
   }
   if (auto problems = check(all); !problems.empty())
     return make_failure(ec::invalid_config, problems.front().key + ": " + problems.front().text);
+  std::set<std::string> retry_topics;
   for (size_t i = 0, count = processors.size(); i < count; ++i) {
     if (processors[i].cfg.set_aside.count() == 0)
       continue;
+    const auto& by_name = "processor \"" + processors[i].cfg.name + "\"";
+    if (!processors[i].what.function)
+      return make_failure(ec::invalid_config,
+                          by_name + " is an actor, which may keep a state by key: what is set aside would be processed "
+                                    "by another one; leave setAside out");
+    if (!retry_topics.insert(retries_topic_of(processors[i].cfg)).second)
+      return make_failure(ec::invalid_config, by_name + " shares its group \"" + processors[i].cfg.group +
+                                                  "\" with another one that has setAside; give it one of its own");
     auto cfg_of_retries = processors[i].cfg;
     cfg_of_retries.topics = {retries_topic_of(cfg_of_retries)};
     cfg_of_retries.outputs.clear();
@@ -813,7 +835,9 @@ caf::expected<caf::actor> server::impl::start_in_place(processing& which) {
                              [this](auto records, auto answer) { take_out(std::move(records), std::move(answer)); }));
   auto letters = std::make_shared<role<dead_letter_actor>>();
   letters->set(system->spawn(in_place_letters));
-  auto supervisor = system->spawn(processor_supervisor, which.cfg, make_workers(which), false, emitted, letters, claims,
+  auto once = which.cfg;
+  once.set_aside = {}; // what it gives up comes again by Kafka
+  auto supervisor = system->spawn(processor_supervisor, once, make_workers(which), false, emitted, letters, claims,
                                   which.in_place_numbers);
   auto feeder = system->spawn(in_place, record_handler_actor{supervisor}, which.cfg.topics, which.cfg.in_flight_records,
                               http::system_time_ms() * 1000);
@@ -830,7 +854,7 @@ void server::impl::process_in_place(const std::vector<const outgoing_record*>& k
     for (const auto* record : kept)
       if (std::find(one.cfg.topics.begin(), one.cfg.topics.end(), record->topic) != one.cfg.topics.end())
         mine->push_back(*record);
-    if (!mine->empty())
+    if (!mine->empty() || alone) // that nothing older waits is news for all
       caf::anon_send(one.in_place->get(), outgoing_ptr{std::move(mine)}, alone);
   }
 }

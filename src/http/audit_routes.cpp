@@ -8,6 +8,7 @@
 
 #include "sluice/dead_letters.hpp"
 #include "sluice/json_text.hpp"
+#include "sluice/utf8.hpp"
 
 #include "contracts.hpp"
 #include "live_requests.hpp"
@@ -99,8 +100,8 @@ std::optional<response> read_query(const request& req, audit_query& query) {
                                                                  {"tenant", &query.tenant}};
   for (const auto& [name, text] : req.query) {
     if (auto found = texts.find(name); found != texts.end()) {
-      if (text.size() > max_text_bytes || text.find('\0') != std::string::npos)
-        return wrong_field(name, "must be a text of at most 1,000 bytes, without NULs");
+      if (text.size() > max_text_bytes || text.find('\0') != std::string::npos || !is_utf8(text))
+        return wrong_field(name, "must be a text in UTF-8 of at most 1,000 bytes, without NULs");
       *found->second = text;
     } else if (name == "from" || name == "to") {
       auto& time = name == "from" ? query.from_ms : query.to_ms;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "sluice/date.hpp"
+#include "sluice/utf8.hpp"
 
 #include "contracts.hpp"
 #include "live_requests.hpp"
@@ -53,7 +54,8 @@ void show(const api& with, const request& req, const responder& respond) {
   auto html = wants_page(req, wrong);
   if (!with.find_reports)
     wrong = no_reports();
-  else if (query.id.empty() || query.id.size() > max_id_bytes || query.id.find('\0') != std::string::npos)
+  else if (query.id.empty() || query.id.size() > max_id_bytes || query.id.find('\0') != std::string::npos ||
+           !is_utf8(query.id))
     wrong = problem(404, "there is no report of that id; GET /reports lists them", "id");
   if (wrong) {
     respond(std::move(*wrong));
@@ -85,7 +87,7 @@ std::optional<response> read_query(const request& req, report_query& query) {
       auto dash = text.find('-');
       auto time = number_of<int64_t>(text.substr(0, dash), 0, max_time_ms);
       if (!time || dash == std::string::npos || text.size() - dash > max_id_bytes ||
-          text.find('\0') != std::string::npos)
+          text.find('\0') != std::string::npos || !is_utf8(text))
         return wrong_field(name, "must be what \"next\" was in an answer");
       query.after = {*time, text.substr(dash + 1)};
     } else if (name != "ticket") {

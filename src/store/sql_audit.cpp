@@ -15,6 +15,8 @@ namespace {
 
 constexpr const char* no_hash = "0000000000000000000000000000000000000000000000000000000000000000";
 constexpr long long most_names = 1000;
+/// Of entries in one step of `verify`, about.
+constexpr long long verified_bytes = 4194304;
 
 // The head says where the chain ends, so that entries missing there show, and is what writers lock. The indexes are in
 // the order of the answers: none of these questions looks at more than it answers.
@@ -92,11 +94,6 @@ bool says_the_same(const audit_entry& a, const audit_entry& b) {
          a.resource_id == b.resource_id && a.details == b.details;
 }
 
-std::size_t size_of(const audit_entry& one) {
-  return 300 + one.tenant.size() + one.user.size() + one.action.size() + one.resource.size() + one.resource_id.size() +
-         one.details.size();
-}
-
 struct chain_end {
   long long number = 0;
   std::string hash;
@@ -106,6 +103,7 @@ struct chain_end {
 struct row {
   audit_entry entry;
   long long number = 0, time_ms = 0;
+  long long chosen = 0; ///< Rows there are, with those that were beyond `:bytes`.
   static constexpr const char* columns =
       "number, event_id, time_ms, tenant, user_id, action, resource, resource_id, details, previous_hash, hash";
   void bind(soci::statement& to) {
@@ -115,6 +113,17 @@ struct row {
     for (auto* field : {&entry.tenant, &entry.user, &entry.action, &entry.resource, &entry.resource_id, &entry.details,
                         &entry.previous_hash, &entry.hash})
       to.exchange(soci::into(*field));
+  }
+  /// At most `:most` rows, and of those no more than come to `:bytes`, but one: a driver holds a whole result.
+  static std::string select(const std::string& where, const std::string& order) {
+    const std::string all = columns;
+    return "select " + all + ", chosen from (select " + all +
+           ", count(*) over () as chosen, coalesce(sum(300 + length(details)) over (order by " + order +
+           " rows between unbounded preceding and 1 preceding), 0) as before from (select " + all +
+           " from sluice_audit" + where + " order by " + order +
+           " limit :most) as those) as sized"
+           " where before = 0 or before + 300 + length(details) <= :bytes order by " +
+           order;
   }
   const audit_entry& read() {
     entry.number = number;
@@ -219,18 +228,14 @@ public:
         rows.exchange(soci::use(after_number, "after_number"));
       }
       long long limit = static_cast<long long>(query.limit) + 1;
+      long long bytes = static_cast<long long>(query.max_bytes);
+      rows.exchange(soci::into(next.chosen));
       rows.exchange(soci::use(limit, "most"));
-      run(rows, std::string{"select "} + row::columns + " from sluice_audit" + where +
-                    " order by time_ms desc, number desc limit :most");
-      for (std::size_t bytes = 0; rows.fetch();) {
-        const auto& one = next.read();
-        bytes += size_of(one);
-        if (page.entries.size() == query.limit || (!page.entries.empty() && bytes > query.max_bytes)) {
-          page.more = true;
-          break;
-        }
-        page.entries.push_back(one);
-      }
+      rows.exchange(soci::use(bytes, "bytes"));
+      run(rows, row::select(where, "time_ms desc, number desc"));
+      while (page.entries.size() < query.limit && rows.fetch())
+        page.entries.push_back(next.read());
+      page.more = static_cast<std::size_t>(next.chosen) > page.entries.size();
     });
     if (error)
       return error;
@@ -255,17 +260,18 @@ public:
       soci::statement rows{sql};
       row next;
       next.bind(rows);
-      long long begin = after, limit = static_cast<long long>(most);
+      long long begin = after, limit = static_cast<long long>(most), bytes = verified_bytes;
       rows.exchange(soci::use(begin, "begin"));
+      rows.exchange(soci::into(next.chosen));
       rows.exchange(soci::use(limit, "most"));
-      run(rows, std::string{"select "} + row::columns +
-                    " from sluice_audit where number > :begin order by number limit :most");
-      uint64_t seen = 0;
+      rows.exchange(soci::use(bytes, "bytes"));
+      run(rows, row::select(" where number > :begin", "number"));
+      long long seen = 0;
       while (!found.broken && rows.fetch()) {
         ++seen;
         take(next.read(), end, previous, found);
       }
-      if (found.broken || seen == most)
+      if (found.broken || seen == limit || seen < next.chosen)
         return;
       found.complete = true;
       if (found.last < end.number)

@@ -91,6 +91,13 @@ CAF_TEST(nothing overtakes what waits on disk) {
   CAF_CHECK_EQUAL(got().seen, (texts{"a/2"}));
 }
 
+CAF_TEST(an event of other topics alone says that nothing older waits) {
+  start(10);
+  put({}, true);
+  put({kept("1")}, false);
+  CAF_CHECK_EQUAL(got().seen, (texts{"a/1"}));
+}
+
 CAF_TEST(what is too much is left for Kafka) {
   start(1);
   std::vector<outgoing_record> many;

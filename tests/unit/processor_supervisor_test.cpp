@@ -114,7 +114,8 @@ steered_producer::behavior_type producer_fake(steered_producer::stateful_pointer
       [](atom::wake) {},
       [](atom::tick) {},
       [self](atom::retry, uint64_t index) {
-        self->state.waiting.at(index).deliver(outcomes(self->state.seen.at(index), ec::no_error));
+        auto& st = self->state;
+        st.waiting.at(index).deliver(outcomes(st.seen.at(index), std::exchange(st.error, ec::no_error)));
       },
   };
 }
@@ -1030,6 +1031,44 @@ CAF_TEST(what cannot be set aside waits in memory) {
   CAF_CHECK_EQUAL(numbers.set_aside.get(), 0u);
   CAF_CHECK_EQUAL(numbers.done.get(), 1u);
   check_sum();
+}
+
+CAF_TEST(what cannot be set aside leaves with its partition) {
+  cfg.set_aside = 200ms;
+  start(noting([](const record& in, context& out) { return failing_once("a1", in, out); }));
+  published().hold = true;
+  published().error = ec::unknown_topic;
+  feed(keyed(0, {{"a", "a1"}}));
+  auto revoked = self->request(sut, caf::infinite, atom::revoked_v, partition_list{{"orders", 0}}, false);
+  consume_messages();
+  self->send(producer, atom::retry_v, uint64_t{0});
+  consume_messages();
+  revoked.receive([](atom::done) {}, [&](caf::error& error) { CAF_FAIL(describe(error)); });
+  pass(2s);
+  CAF_CHECK_EQUAL(trace, (texts{"a1"}));
+  CAF_CHECK_EQUAL(numbers.parked_records.get(), 0u);
+  CAF_CHECK_EQUAL(numbers.returned.get(), 1u);
+}
+
+CAF_TEST(a copy has a time and a claim of its own and no note of somebody else) {
+  cfg.set_aside = 200ms;
+  cfg.remember = 1h;
+  start(noting([](const record& in, context& out) { return failing_once("a1", in, out); }));
+  auto event = of_event("e1", "a", "a1");
+  event.headers.push_back({"sluice-retry", "1 2 3 9000000000000000 5 6 elsewhere"});
+  feed(keyed(7, {event}));
+  const auto copy = published().seen.front()->front();
+  CAF_CHECK_EQUAL(copy.timestamp_ms, 0); // now, by which retention goes
+  CAF_CHECK_EQUAL(std::count_if(copy.headers.begin(), copy.headers.end(),
+                                [](const auto& one) { return one.name == "sluice-retry"; }),
+                  1);
+  CAF_CHECK(store().known.empty());
+  assign({{copy.topic, 0}});
+  feed(aside(copy));
+  pass(1s);
+  CAF_CHECK_EQUAL(trace.size(), 2u);
+  CAF_CHECK_EQUAL(numbers.done.get(), 1u);
+  CAF_CHECK_EQUAL(store().known.at(inner().scope() + ":e1").owner, copy.topic + "/0/0"); // not the original's
 }
 
 CAF_TEST(a record among those set aside that says nothing is processed as it is) {
