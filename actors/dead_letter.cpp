@@ -94,7 +94,8 @@ dead_letter_actor::behavior_type dead_letter(dead_letter_state::self_pointer sel
       [self](const failed_ptr& failed) -> caf::result<atom::done> {
         auto& st = self->state;
         log(log_level::warn, st.name, "record goes to its dead-letter topic",
-            {{"eventId", event_id_of(failed->headers, failed->topic, failed->partition, failed->offset)},
+            {{"eventId", event_id_of(failed->headers, failed->value.value_or(""), failed->topic, failed->partition,
+                                     failed->offset)},
              {"topic", failed->topic},
              {"partition", std::to_string(failed->partition)},
              {"offset", std::to_string(failed->offset)},

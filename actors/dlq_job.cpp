@@ -304,7 +304,7 @@ void dlq_job_state::read() {
 redrive_report::result dlq_job_state::examine(const dlq_letter& letter) const {
   redrive_report::result result;
   result.id = letter.id;
-  result.event_id = event_id_of(letter);
+  result.event_id = letter.event_id;
   result.redrives = letter.redrives + 1;
   result.target = {letter.origin.topic, letter.origin.partition, -1};
   auto refuse = [&result](const char* error, std::string detail) {

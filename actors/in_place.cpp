@@ -167,7 +167,8 @@ dead_letter_actor::behavior_type in_place_letters(dead_letter_actor::pointer) {
         log(log_level::info, "in_place", "an event could not be processed in place, it is left for Kafka",
             {{"processor", failed->processor},
              {"topic", failed->topic},
-             {"eventId", event_id_of(failed->headers, failed->topic, failed->partition, failed->offset)},
+             {"eventId", event_id_of(failed->headers, failed->value.value_or(""), failed->topic, failed->partition,
+                                     failed->offset)},
              {"cause", failed->reason}});
         return atom::done_v;
       },

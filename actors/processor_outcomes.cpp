@@ -97,7 +97,7 @@ private:
 };
 
 std::string event_id_of(const processor_work::item& what) {
-  return event_id_of(what.batch->headers(what.index), what.batch->topic(), what.batch->partition(),
+  return event_id_of(what.batch->headers(what.index), what.record().value, what.batch->topic(), what.batch->partition(),
                      what.record().offset);
 }
 

@@ -40,13 +40,6 @@ bool is_service_link(const std::string& name, const std::string& value) {
                                    [rest](std::string_view protocol) { return rest.starts_with(protocol); });
 }
 
-std::string host_name() {
-  std::array<char, 256> buffer{};
-  if (gethostname(buffer.data(), buffer.size() - 1) != 0 || buffer[0] == '\0')
-    return "localhost";
-  return buffer.data();
-}
-
 class loader {
 public:
   loader(const flag_values& flags, const std::map<std::string, std::string>& environment)
@@ -132,7 +125,7 @@ private:
 
   void fill_node() {
     auto& cfg = result_.settings.value;
-    if (cfg.node.empty()) {
+    if (cfg.node.empty() && cfg.http.port != 0) { // else the port is not known yet
       cfg.node = host_name() + "-" + std::to_string(cfg.http.port);
       result_.settings.sources["node"] = default_source;
     }

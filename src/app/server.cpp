@@ -727,7 +727,10 @@ void server::impl::readiness(std::function<void(std::string)> answer) {
               else
                 answer("");
             },
-            [answer](const caf::error&) { answer("the Kafka watcher is being restarted; ask again"); });
+            [answer](const caf::error&) {
+              answer(
+                  "the Kafka watcher does not answer: Kafka is away, or it is being restarted; see GET /kafka/status");
+            });
   });
 }
 
@@ -1046,6 +1049,8 @@ server::~server() {
 }
 
 void server::add_processor(processor_config settings, processor what) {
+  if (impl_->system)
+    throw std::logic_error{"processor \"" + settings.name + "\": add_processor and subscribe go before start"};
   impl_->processors.push_back({std::move(settings), std::move(what)});
 }
 
@@ -1097,13 +1102,19 @@ caf::error server::start() {
   } catch (const std::exception& e) {
     return make_failure(ec::invalid_config, e.what());
   }
-  const auto given_name = me.cfg.node;
-  if (me.cfg.http.port == 0) // transactional ids contain the node's name: two such nodes must not share one
-    me.cfg.node += "-" + std::to_string(me.web->port());
+  if (me.cfg.node.empty()) {
+    // Transactional ids contain the node's name: two nodes of one machine must not share one.
+    me.cfg.node = host_name() + "-" + std::to_string(me.web->port());
+    if (me.cfg.http.port == 0 && has_outbox(me.cfg))
+      log(log_level::warn, "server",
+          "with http.port = 0 the node has another name each time; set node, or what waits "
+          "on disk for Kafka stays there",
+          {{"node", me.cfg.node}});
+  }
   if (me.cfg.documents.enabled) {
     const auto url = documents_url_of(me.cfg);
     me.documents.store = store::make_document_store(url);
-    me.process_document = document_function({given_name, !url.starts_with("sqlite:")}, me.documents);
+    me.process_document = document_function({me.cfg.node, !url.starts_with("sqlite:")}, me.documents);
   }
   if (has_outbox(me.cfg)) {
     auto opened = store::open_outbox(node_folder_of(me.cfg));
@@ -1120,16 +1131,17 @@ caf::error server::start() {
   return {};
 }
 
-void server::subscribe(std::string_view topic, std::string group, event_handler handler) {
-  auto name = group + "." + std::string{topic};
-  add_processor({.name = std::move(name), .topics = {std::string{topic}}, .group = std::move(group)},
-                make_event_processor(std::move(handler)));
-}
-
 std::future<caf::expected<delivery>> server::publish(std::string_view topic, const event& what,
                                                      std::optional<std::string> key) {
   auto promise = std::make_shared<std::promise<caf::expected<delivery>>>();
-  impl_->publish({to_record(topic, what, std::move(key))}, [promise](caf::expected<std::vector<delivery>> outcome) {
+  event whole;
+  try {
+    whole = create_event(what.type, what.data, what.metadata);
+  } catch (const std::invalid_argument& wrong) {
+    promise->set_value(make_failure(ec::malformed_record, wrong.what()));
+    return promise->get_future();
+  }
+  impl_->publish({to_record(topic, whole, std::move(key))}, [promise](caf::expected<std::vector<delivery>> outcome) {
     if (!outcome)
       promise->set_value(std::move(outcome.error()));
     else if (auto& one = outcome->front(); one.error != ec::no_error)

@@ -92,7 +92,7 @@ std::string to_json(const dlq_page::entry& entry, bool whole) {
             {"attempts", letter.attempts},
             {"firstFailure", letter.first_failure_ms},
             {"lastFailure", letter.last_failure_ms},
-            {"eventId", event_id_of(letter)},
+            {"eventId", letter.event_id},
             {"redrives", letter.redrives},
             {"redriven", nullptr},
             {"key", nullptr}};

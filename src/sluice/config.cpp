@@ -1,5 +1,7 @@
 #include "sluice/config.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -68,6 +70,13 @@ std::string password_in(std::string_view url) {
   auto colon = authority.find(':');
   return at == std::string_view::npos || colon > at ? std::string{}
                                                     : std::string{authority.substr(colon + 1, at - colon - 1)};
+}
+
+std::string host_name() {
+  std::array<char, 256> buffer{};
+  if (gethostname(buffer.data(), buffer.size() - 1) != 0 || buffer[0] == '\0')
+    return "localhost";
+  return buffer.data();
 }
 
 std::string node_folder_of(const config& cfg) {

@@ -301,6 +301,8 @@ std::string archive_url_of(const config& cfg);
 std::string documents_url_of(const config& cfg);
 /// The password in a URL, as it stands there; empty where there is none.
 std::string password_in(std::string_view url);
+/// Of this machine; "localhost" where it has none.
+std::string host_name();
 /// The folder of this node's files, below `store.path`.
 std::string node_folder_of(const config& cfg);
 /// The group a named aggregation reads with.

@@ -95,11 +95,9 @@ dlq_letter read_dead_letter(const record_batch& batch, std::size_t index) {
   }
   if (const auto* redrives = find_header(letter.headers, redrives_header))
     read_number(*redrives, letter.redrives);
+  letter.event_id =
+      event_id_of(letter.headers, record.value, letter.origin.topic, letter.origin.partition, letter.origin.offset);
   return letter;
-}
-
-std::string event_id_of(const dlq_letter& letter) {
-  return event_id_of(letter.headers, letter.origin.topic, letter.origin.partition, letter.origin.offset);
 }
 
 outgoing_record redriven_record(const dlq_letter& letter, int64_t now_ms) {
@@ -114,7 +112,7 @@ outgoing_record redriven_record(const dlq_letter& letter, int64_t now_ms) {
       record.headers.push_back(header);
   }
   if (find_header(record.headers, event_id_header) == nullptr)
-    record.headers.push_back({std::string{event_id_header}, event_id_of(letter)});
+    record.headers.push_back({std::string{event_id_header}, letter.event_id});
   record.headers.push_back({std::string{redrives_header}, std::to_string(letter.redrives + 1)});
   return record;
 }

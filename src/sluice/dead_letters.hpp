@@ -55,12 +55,11 @@ struct dlq_letter {
   int64_t first_failure_ms = 0;
   int64_t last_failure_ms = 0;
   uint32_t redrives = 0; ///< Of the record, before this letter.
+  std::string event_id;  ///< `event_id_of` the record.
   std::optional<redrive_mark> redriven{};
 };
 
 dlq_letter read_dead_letter(const record_batch& batch, std::size_t index);
-/// Header `sluice-event-id`; where it has none, what stands for it: the origin as "topic/partition/offset".
-std::string event_id_of(const dlq_letter& letter);
 /// The record to send back: to its partition of its topic, key, value and headers as they were, `sluice-redrives`
 /// counted up. It keeps its event id, so that who has processed it already can tell; and loses a `sluice-deadline` that
 /// has passed at `now_ms`, by which it would come straight back.

@@ -146,18 +146,11 @@ caf::expected<event> event_of(const record& what) {
       to = *text;
   };
   if (metadata.event_id.empty())
-    metadata.event_id = event_id_of(what.headers, what.topic, what.partition, what.offset);
+    metadata.event_id = event_id_of(what.headers, what.value, what.topic, what.partition, what.offset);
   from_header(correlation_id_header, metadata.correlation_id);
   if (metadata.timestamp_ms == 0 && what.timestamp_ms > 0)
     metadata.timestamp_ms = what.timestamp_ms;
   return found;
-}
-
-processor make_event_processor(event_handler handler) {
-  return make_processor([handler = std::move(handler)](const record& in, context& out) -> caf::error {
-    auto what = event_of(in);
-    return what ? handler(*what, out) : std::move(what.error());
-  });
 }
 
 } // namespace sluice

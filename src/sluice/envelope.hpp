@@ -7,10 +7,11 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 
 #include <caf/expected.hpp>
 
@@ -55,8 +56,21 @@ outgoing_record to_record(std::string_view topic, const event& what, std::option
 /// it is "topic/partition/offset". `malformed_record` where the value is no JSON, or a field of the envelope is wrong.
 caf::expected<event> event_of(const record& what);
 
-/// A processor of events. It gets what `event_of` makes of each record; what is none becomes a dead letter.
-using event_handler = std::function<caf::error(const event&, context&)>;
-processor make_event_processor(event_handler handler);
+/// A processor of events: `handler` takes `(const event&, context&)` and returns nothing, or a `caf::error`. It gets
+/// what `event_of` makes of each record; what is none becomes a dead letter.
+template <class Handler>
+processor make_event_processor(Handler handler) {
+  return make_processor([handler = std::move(handler)](const record& in, context& out) mutable -> caf::error {
+    auto what = event_of(in);
+    if (!what)
+      return std::move(what.error());
+    if constexpr (std::is_void_v<std::invoke_result_t<Handler&, const event&, context&>>) {
+      handler(*what, out);
+      return {};
+    } else {
+      return handler(*what, out);
+    }
+  });
+}
 
 } // namespace sluice

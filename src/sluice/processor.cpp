@@ -6,6 +6,10 @@
 #include <exception>
 #include <span>
 
+#include <nlohmann/json.hpp>
+
+#include "sluice/json_text.hpp"
+
 namespace sluice {
 
 namespace {
@@ -14,6 +18,22 @@ constexpr std::string_view deadline_header = "sluice-deadline";
 /// What goes on from hop to hop.
 constexpr std::array<std::string_view, 4> inherited{"traceparent", "tracestate", "sluice-correlation-id",
                                                     deadline_header};
+constexpr std::size_t max_envelope_id = 200;
+constexpr int max_envelope_depth = 65;
+
+std::optional<std::string> id_in_envelope(std::string_view value) {
+  if (value.find("\"eventId\"") == std::string_view::npos || is_nested_deeper(value, max_envelope_depth))
+    return std::nullopt;
+  const auto body = nlohmann::json::parse(value, nullptr, false);
+  const auto metadata = body.is_object() ? body.find("metadata") : body.end();
+  if (metadata == body.end() || !metadata->is_object())
+    return std::nullopt;
+  const auto id = metadata->find("eventId");
+  if (id == metadata->end() || !id->is_string())
+    return std::nullopt;
+  const auto& text = id->get_ref<const std::string&>();
+  return text.empty() || text.size() > max_envelope_id ? std::nullopt : std::optional{text};
+}
 
 } // namespace
 
@@ -22,10 +42,12 @@ const std::string* find_header(const std::vector<record_header>& headers, std::s
   return it == headers.end() ? nullptr : &it->value;
 }
 
-std::string event_id_of(const std::vector<record_header>& headers, std::string_view topic, int32_t partition,
-                        int64_t offset) {
+std::string event_id_of(const std::vector<record_header>& headers, std::string_view value, std::string_view topic,
+                        int32_t partition, int64_t offset) {
   if (const auto* id = find_header(headers, event_id_header))
     return *id;
+  if (auto id = id_in_envelope(value))
+    return *std::move(id);
   return std::string{topic} + "/" + std::to_string(partition) + "/" + std::to_string(offset);
 }
 
@@ -43,7 +65,7 @@ context::context(std::string processor, cancel_flag cancelled)
     : processor_(std::move(processor)), cancelled_(std::move(cancelled)) {}
 
 std::string context::event_id() const {
-  return event_id_of(input_.headers, input_.topic, input_.partition, input_.offset);
+  return event_id_of(input_.headers, input_.value, input_.topic, input_.partition, input_.offset);
 }
 
 void context::emit(outgoing_record what) {

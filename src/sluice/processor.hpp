@@ -36,8 +36,8 @@ public:
 
   /// The record.
   const record& input() const noexcept { return input_; }
-  /// Its header `sluice-event-id`, the same in every attempt and after every redelivery; where it has none,
-  /// "topic/partition/offset". What the outside should not do twice is told apart by it.
+  /// The record's `event_id_of`, the same in every attempt and after every redelivery. What the outside should not do
+  /// twice is told apart by it.
   std::string event_id() const;
   /// 1 for the first attempt. Begins anew where the record is read again, after a crash or a rebalance.
   uint32_t attempt() const noexcept { return attempt_; }
@@ -79,9 +79,10 @@ private:
 /// The header's value; null where the record has no such header. The first one counts.
 const std::string* find_header(const std::vector<record_header>& headers, std::string_view name) noexcept;
 
-/// The header `sluice-event-id`; where there is none, "topic/partition/offset".
-std::string event_id_of(const std::vector<record_header>& headers, std::string_view topic, int32_t partition,
-                        int64_t offset);
+/// What tells an event apart: the header `sluice-event-id`; where there is none, `metadata.eventId` where `value` is an
+/// envelope that has it, as services write it that know no sluice (1 to 200 bytes); else "topic/partition/offset".
+std::string event_id_of(const std::vector<record_header>& headers, std::string_view value, std::string_view topic,
+                        int32_t partition, int64_t offset);
 
 /// The header `sluice-deadline` as Unix milliseconds; nothing where there is none, or no such number.
 std::optional<int64_t> deadline_of(const std::vector<record_header>& headers) noexcept;

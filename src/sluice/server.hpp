@@ -38,14 +38,21 @@ public:
 
   /// Runs `what` on the records of `settings.topics`, as a member of a consumer group of its own: retried, in order by
   /// key, dead-lettered. `[[processors]]` of the configuration changes the settings by name. Before `start`, which
-  /// checks them.
+  /// checks them; throws `std::logic_error` after it.
   void add_processor(processor_config settings, processor what);
   /// Calls `handler` for each event of `topic`, as a member of the consumer group `group`: a processor of the name
-  /// "<group>.<topic>". Before `start`.
-  void subscribe(std::string_view topic, std::string group, event_handler handler);
+  /// "<group>.<topic>". The handler returns nothing, or a `caf::error` as a processor's function does. Before `start`,
+  /// as `add_processor`.
+  template <class Handler>
+  void subscribe(std::string_view topic, std::string group, Handler handler) {
+    auto name = group + "." + std::string{topic};
+    add_processor({.name = std::move(name), .topics = {std::string{topic}}, .group = std::move(group)},
+                  make_event_processor(std::move(handler)));
+  }
   /// Writes an event; ready once the broker has acknowledged it, or with the reason why it is not in Kafka
-  /// (`kafka.deliveryTimeout` at most). Events of one key stay in order. From `start` to `stop`, any thread but an
-  /// actor's; processors use `context::emit`.
+  /// (`kafka.deliveryTimeout` at most); `delivery::queued` where Kafka is away and it is on disk. What `create_event`
+  /// would fill in is filled in; `malformed_record` where it would throw. Events of one key stay in order. From `start`
+  /// to `stop`, any thread but an actor's; processors use `context::emit`.
   std::future<caf::expected<delivery>> publish(std::string_view topic, const event& what,
                                                std::optional<std::string> key = std::nullopt);
   /// How it stands with Kafka; waits `patience` at most. From `start` to `stop`, any thread but an actor's.

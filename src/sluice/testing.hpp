@@ -41,8 +41,8 @@ public:
   processor_harness& operator=(const processor_harness&) = delete;
 
   /// Gives `what` to the processor as attempt number `attempt` and waits for its end, at most `patience`. The error is
-  /// the processor's own, `ec::expired` where the record is past its deadline, `caf::sec::request_timeout` where the
-  /// processor took longer, or `caf::sec::request_receiver_down` where it has ended.
+  /// the processor's own, `ec::expired` where the record is past its deadline, `ec::attempt_timeout` where the
+  /// processor took longer, or `ec::processor_failed` where its actor has ended.
   processed push(record what, uint32_t attempt = 1, std::chrono::milliseconds patience = std::chrono::seconds{5}) {
     auto cancelled = std::make_shared<std::atomic<bool>>(false);
     auto job = std::make_shared<context>("processor", cancelled);
@@ -54,7 +54,7 @@ public:
     }
     caf::scoped_actor self{system_};
     self->request(actor_, patience, job)
-        .receive([](atom::done) {}, [&result](caf::error& why) { result.error = std::move(why); });
+        .receive([](atom::done) {}, [&result](caf::error& why) { result.error = of_processor(std::move(why)); });
     *cancelled = true;
     if (!result.error) {
       if (auto emitted = job->take_emitted())
@@ -66,6 +66,11 @@ public:
   }
 
 private:
+  static caf::error of_processor(caf::error why) {
+    if (why == caf::sec::request_timeout)
+      return make_failure(ec::attempt_timeout, "the processor took longer");
+    return why == caf::sec::request_receiver_down ? make_failure(ec::processor_failed, "its actor has ended") : why;
+  }
   static int64_t unix_now() {
     auto since = std::chrono::system_clock::now().time_since_epoch();
     return std::chrono::duration_cast<std::chrono::milliseconds>(since).count();

@@ -291,7 +291,9 @@ def test_a_topic_that_is_read_again_does_nothing_twice(sluice, kafka, node, requ
 
 def test_services_exchange_events(own_kafka, sluice, folder):
     kafka = own_kafka.start()  # the catalogue's names are the same in every run
-    consumers = sluice(config_for(kafka.bootstrap, kafka={"createCatalogue": True}, log={"level": "info"}), binary=CONSUMERS)
+    config = config_for(kafka.bootstrap, kafka={"createCatalogue": True}, log={"level": "info"},
+                        processors=[{"name": "analytics-service.user.login", "remember": 3600000}])
+    consumers = sluice(config, binary=CONSUMERS)
     assert {"sale.cancelled", "service.health"} <= set(consumers.status()["topics"])
     got = subprocess.run([REGISTER], env=clean_environment(KAFKA_BROKERS=kafka.bootstrap), capture_output=True, text=True,
                          timeout=60, check=True, cwd=folder)
@@ -311,8 +313,9 @@ def test_services_exchange_events(own_kafka, sluice, folder):
     mails = eventually("the welcome", lambda: consume(kafka.bootstrap, "notification.send"))
     assert len(mails) == 1 and mails[0]["key"] == "123"
     mail = json.loads(mails[0]["payload"])
-    assert mail["type"] == "WELCOME" and mail["data"] == {"to": "ada@example.org", "text": "Welcome!"}
+    assert mail["data"] == {"title": "Welcome", "body": "Welcome!", "targets": [{"channel": "email", "to": "ada@example.org"}]}
     assert mail["metadata"]["correlationId"] == sent["metadata"]["eventId"]
+    assert mail["metadata"]["eventId"] == sent["metadata"]["eventId"] + "/welcome"
 
     welcomes, analytics = "notification-service.user.created", "analytics-service.user.{}"
     eventually("both services have had all", lambda: count(consumers, "done_total", welcomes) == 1
@@ -322,3 +325,11 @@ def test_services_exchange_events(own_kafka, sluice, folder):
         check_sum(consumers, name)
     log = consumers.log()
     assert "USER_LOGIN" in log and "user.updated" in log
+
+    # A service that knows no headers writes the same event twice.
+    login["metadata"]["eventId"] = "e-2"
+    put(kafka, "user.login", [("123", json.dumps(login))] * 2)
+    logins = analytics.format("login")
+    eventually("one of them is known", lambda: count(consumers, "done_total", logins) == 3)
+    assert count(consumers, "duplicates_total", logins) == 1
+    check_sum(consumers, logins)

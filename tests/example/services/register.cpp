@@ -9,7 +9,8 @@ namespace topics = sluice::topics;
 int main() {
   sluice::config cfg;
   cfg.aggregations.clear();
-  cfg.http.port = 0; // any free one
+  cfg.node = "register-1"; // under this name it finds again what waited on disk while Kafka was away
+  cfg.http.port = 0;       // any free one
   if (const auto* brokers = std::getenv("KAFKA_BROKERS"))
     cfg.kafka.brokers = brokers;
   sluice::server kafka{cfg};
@@ -24,7 +25,10 @@ int main() {
     std::cerr << sluice::describe(where.error()) << "\n";
     return 1;
   }
-  std::cout << where->topic << " " << where->partition << " " << where->offset << "\n";
+  if (where->queued)
+    std::cout << where->topic << ": Kafka is away, it is on disk\n";
+  else
+    std::cout << where->topic << " " << where->partition << " " << where->offset << "\n";
 
   auto health = kafka.health_check();
   std::cout << "connected: " << health.connected << ", producer: " << health.producer
