@@ -69,9 +69,9 @@ private:
     if (!text)
       return text.error();
     bytes->clear();
-    doc.is_cut = text->size() > max_document_text;
-    const auto chunks = make_chunks(
-        doc.id, std::string_view{*text}.substr(0, whole_characters(*text, max_document_text)), tools_.sha256);
+    doc.is_cut = text->is_cut || text->text.size() > max_document_text;
+    text->text.resize(whole_characters(text->text, max_document_text));
+    const auto chunks = make_chunks(doc.id, text->text, tools_.sha256);
     doc.chunks = static_cast<uint32_t>(chunks.size());
     return tools_.store->set_chunks(doc.id, chunks, doc.is_cut);
   }

@@ -95,7 +95,7 @@ private:
     const auto size = whole_characters(asked.bytes, first_bytes);
     auto text = tools.parse(is_whole ? asked.what.content_type : "text/plain",
                             std::string_view{asked.bytes}.substr(0, size), [] { return false; });
-    return text ? make_chunks(asked.what.id, *text, tools.sha256) : std::vector<document_chunk>{};
+    return text ? make_chunks(asked.what.id, text->text, tools.sha256) : std::vector<document_chunk>{};
   }
 };
 

@@ -543,19 +543,18 @@ void server::impl::ask_documents(document_request_ptr what,
   }
   ++document_requests;
   upload_bytes += bytes;
-  system->spawn([this, bytes, what = std::move(what), answer = std::move(answer)](caf::event_based_actor* self) {
-    auto done = [this, bytes, answer](caf::expected<document_reply_ptr> outcome) {
-      --document_requests;
-      upload_bytes -= bytes;
-      answer(std::move(outcome));
-    };
+  what->place = {nullptr, [this, bytes](void*) {
+                   --document_requests;
+                   upload_bytes -= bytes;
+                 }};
+  system->spawn([this, what = std::move(what), answer = std::move(answer)](caf::event_based_actor* self) {
     self->request(desk->get(), cfg.http.request_timeout, what)
-        .then([done](const document_reply_ptr& reply) { done(reply); },
-              [done](const caf::error& error) {
+        .then([answer](const document_reply_ptr& reply) { answer(reply); },
+              [answer](const caf::error& error) {
                 auto known = code_of(error) != ec::no_error;
-                done(known ? error
-                           : make_failure(ec::store_unavailable,
-                                          "the store of documents does not answer in time; see the server's log"));
+                answer(known ? error
+                             : make_failure(ec::store_unavailable,
+                                            "the store of documents does not answer in time; see the server's log"));
               });
   });
 }

@@ -9,6 +9,7 @@
 #include "delivery/webhook.hpp"
 #include "sluice/circuit_breaker.hpp"
 #include "sluice/error.hpp"
+#include "sluice/utf8.hpp"
 
 namespace sluice::outbound {
 
@@ -106,8 +107,11 @@ private:
     if (!body.is_object() || !body.contains("error") || !body["error"].is_object() ||
         !body["error"].contains("message") || !body["error"]["message"].is_string())
       return {};
-    auto text = body["error"]["message"].get<std::string>().substr(0, max_detail);
-    return key_.empty() || text.find(key_) == std::string::npos ? text : std::string{};
+    auto text = body["error"]["message"].get<std::string>();
+    if (!key_.empty() && text.find(key_) != std::string::npos)
+      return {};
+    text.resize(whole_characters(text, max_detail));
+    return text;
   }
 
   const std::string url_, key_, model_;

@@ -34,12 +34,14 @@ constexpr uint32_t form_bytes = 65536;
 
 // -- in ---------------------------------------------------------------------------------------------------------------
 
+const std::string digest_mark = "sha256:";
+
 std::string owner_of(const identity& who) {
-  // Any name, in a form that every database takes.
+  // Any name, in a form that every database takes, and none in the form of another's.
   constexpr size_t longest = 150;
   const auto& user = who.user;
   auto is_plain = std::all_of(user.begin(), user.end(), [](char c) { return c >= ' ' && c <= '~'; });
-  return user.size() <= longest && is_plain ? user : "sha256:" + hex(sha256(user));
+  return user.size() <= longest && is_plain && !user.starts_with(digest_mark) ? user : digest_mark + hex(sha256(user));
 }
 
 bool sees_all(const identity& who) {
@@ -270,6 +272,10 @@ response wrong_number(const std::string& name, int64_t least, int64_t most) {
 
 void look_up(const api_ptr& with, const request& req, const responder& respond) {
   const auto id = req.params.at("id");
+  if (!is_utf8(id)) { // no database takes that
+    respond(not_found(id));
+    return;
+  }
   const auto limit = number(req, "limit", 20, 0, max_page);
   const auto from = number(req, "from", 0, 0, INT32_MAX);
   if (!limit || !from) {
@@ -303,7 +309,7 @@ bool read_place(const std::string& text, document_listing& into) {
     return false;
   const auto read = std::from_chars(text.data(), text.data() + dash, into.before_ms);
   into.before_id = text.substr(dash + 1);
-  return read.ec == std::errc{} && read.ptr == text.data() + dash && into.before_ms >= 0;
+  return is_utf8(into.before_id) && read.ec == std::errc{} && read.ptr == text.data() + dash && into.before_ms >= 0;
 }
 
 void list(const api_ptr& with, const request& req, const responder& respond) {
@@ -368,6 +374,10 @@ void search(const api_ptr& with, const request& req, const responder& respond) {
 
 void remove(const api_ptr& with, const request& req, const responder& respond) {
   const auto id = req.params.at("id");
+  if (!is_utf8(id)) {
+    respond(not_found(id));
+    return;
+  }
   auto removed = [respond, id](const document_reply& reply) {
     if (reply.documents.empty())
       respond(not_found(id));

@@ -121,7 +121,9 @@ std::string html_text(std::string_view html) {
         continue;
       }
       at = end_of_tag(html, at + 1);
-      if (!is_end && std::find(hidden.begin(), hidden.end(), name) != hidden.end()) {
+      // Of those only this one may be closed in itself.
+      const auto is_closed = name == "svg" && html.substr(0, at).ends_with("/>");
+      if (!is_end && !is_closed && std::find(hidden.begin(), hidden.end(), name) != hidden.end()) {
         const auto end = find_caseless(html, "</" + name, at);
         at = end == std::string_view::npos ? html.size() : end_of_tag(html, end + 1);
       }

@@ -13,7 +13,8 @@
 
 namespace sluice::parsing {
 
-/// A parser for all types that `sniff_document` names. Of a PDF it takes little more than `max_document_text`.
+/// A parser for all types that `sniff_document` names. Of PDF, JSON and CSV it takes little more than
+/// `max_document_text`.
 document_parser make_parser(const documents_config& cfg);
 
 // -- the parts, for tests; all but `pdf_text` are pure ----------------------------------------------------------------

@@ -30,6 +30,7 @@ using clock = std::chrono::steady_clock;
 constexpr rlim_t max_memory = rlim_t{512} * 1024 * 1024;
 constexpr rlim_t max_files = 32;
 constexpr int look_around_ms = 200;
+constexpr int look_for_end_ms = 20;
 constexpr int cannot_run = 127;
 
 /// A file descriptor's owner.
@@ -67,7 +68,7 @@ void limit(int what, rlim_t value) {
 }
 
 /// In the child, between fork and exec, where nothing but system calls is allowed.
-[[noreturn]] void become(const char* program, int in, int out, rlim_t cpu_seconds) {
+[[noreturn]] void become(const char* program, int in, int out, rlim_t cpu_seconds, int descriptors) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   sigset_t none;
@@ -78,7 +79,10 @@ void limit(int what, rlim_t value) {
   ::dup2(out, 1);
   if (const int null = ::open("/dev/null", O_WRONLY); null >= 0)
     ::dup2(null, 2);
-  ::close_range(3, ~0U, 0); // no socket, no store, no log
+  // No socket, no store, no log. Kernels before 5.9 and some sandboxes do not know the call.
+  if (::close_range(3, ~0U, 0) != 0)
+    for (int other = 3; other < descriptors; ++other)
+      ::close(other);
   limit(RLIMIT_AS, max_memory);
   limit(RLIMIT_CPU, cpu_seconds);
   limit(RLIMIT_FSIZE, 0);
@@ -107,15 +111,42 @@ caf::expected<descriptor> as_file(std::string_view bytes) {
   return file;
 }
 
-/// Ends the child, unless it has, and returns its status.
-int end(pid_t child, bool kill) {
-  if (kill)
-    ::kill(child, SIGKILL);
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR)
-    continue;
-  return status;
+/// How many descriptors there may be in this process. The lowest free number is given out first: beyond a million,
+/// which some containers allow, there are none.
+int most_descriptors() {
+  rlimit now{};
+  ::getrlimit(RLIMIT_NOFILE, &now);
+  return static_cast<int>(std::min<rlim_t>(now.rlim_cur, rlim_t{1} << 20));
 }
+
+/// A process, which ends with this.
+class child_process {
+public:
+  explicit child_process(pid_t id) : id_(id) {}
+  child_process(const child_process&) = delete;
+  child_process& operator=(const child_process&) = delete;
+  ~child_process() {
+    if (has_ended(WNOHANG))
+      return;
+    ::kill(id_, SIGKILL);
+    has_ended(0);
+  }
+  /// Waits for it, unless `options` say WNOHANG.
+  bool has_ended(int options) {
+    pid_t got = id_;
+    while (!ended_ && (got = ::waitpid(id_, &status_, options)) < 0 && errno == EINTR)
+      continue;
+    ended_ = ended_ || got != 0;
+    return ended_;
+  }
+  /// Once it has ended.
+  int status() const { return status_; }
+
+private:
+  const pid_t id_;
+  int status_ = 0;
+  bool ended_ = false;
+};
 
 caf::error judge(int status, std::string_view pdf) {
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
@@ -145,16 +176,19 @@ caf::expected<std::string> pdf_text(const std::string& program, std::string_view
     return trouble("pipe");
   descriptor from{ends[0]}, to{ends[1]};
   const auto seconds = std::chrono::ceil<std::chrono::seconds>(cpu_time);
-  const auto child = ::fork();
-  if (child == 0)
-    become(program.c_str(), in->get(), to.get(), static_cast<rlim_t>(seconds.count()));
-  if (child < 0)
+  const auto descriptors = most_descriptors();
+  const auto id = ::fork();
+  if (id == 0)
+    become(program.c_str(), in->get(), to.get(), static_cast<rlim_t>(seconds.count()), descriptors);
+  if (id < 0)
     return trouble("fork");
+  child_process reader{id};
   to.close();
   in->close();
   std::string text;
   // A busy machine needs longer for the same CPU time.
   const auto deadline = clock::now() + seconds * 3 + std::chrono::seconds{5};
+  const auto is_over = [&] { return cancelled() || clock::now() > deadline; };
   std::array<char, 65536> buffer;
   bool is_late = false, is_full = false;
   while (!is_late && !is_full) {
@@ -168,15 +202,19 @@ caf::expected<std::string> pdf_text(const std::string& program, std::string_view
         text.append(buffer.data(), static_cast<size_t>(n));
     }
     is_full = text.size() > max_document_text;
-    is_late = cancelled() || clock::now() > deadline;
+    is_late = is_over();
   }
   from.close();
-  const auto status = end(child, is_late || is_full);
+  // Having said all, it need not end.
+  while (!is_late && !is_full && !reader.has_ended(WNOHANG)) {
+    ::poll(nullptr, 0, look_for_end_ms);
+    is_late = is_over();
+  }
   if (is_late)
     return make_failure(ec::attempt_timeout, "the PDF was not read in time");
   if (is_full)
     return text;
-  if (auto error = judge(status, pdf))
+  if (auto error = judge(reader.status(), pdf))
     return error;
   return text;
 }

@@ -143,20 +143,22 @@ std::string markdown_text(std::string_view markdown) {
 document_parser make_parser(const documents_config& cfg) {
   return [pdftotext = find_program("pdftotext"),
           time = cfg.pdf_timeout](const std::string& type, std::string_view bytes,
-                                  const std::function<bool()>& cancelled) -> caf::expected<std::string> {
+                                  const std::function<bool()>& cancelled) -> caf::expected<parsed_text> {
     std::string text;
+    bool is_cut = false;
     if (type == "application/pdf") {
       auto read = pdf_text(pdftotext, bytes, time, cancelled);
       if (!read)
-        return read;
+        return read.error();
+      is_cut = read->size() > max_document_text;
       text = tidy(repair_utf8(*read)); // fonts may say anything
       if (text.empty())
         return make_failure(ec::rejected, "the PDF has no text; perhaps its pages are pictures");
-      return text;
+      return parsed_text{std::move(text), is_cut};
     }
     auto decoded = to_utf8(bytes);
     if (!decoded)
-      return decoded;
+      return decoded.error();
     if (type == "text/html") {
       text = html_text(*decoded);
     } else if (type == "text/markdown") {
@@ -164,7 +166,8 @@ document_parser make_parser(const documents_config& cfg) {
     } else if (type == "application/json" || type == "text/csv") {
       auto read = type == "text/csv" ? csv_text(*decoded) : json_text(*decoded);
       if (!read)
-        return read;
+        return read.error();
+      is_cut = read->size() > max_document_text;
       text = std::move(*read);
     } else {
       text = std::move(*decoded);
@@ -172,7 +175,7 @@ document_parser make_parser(const documents_config& cfg) {
     text = tidy(text);
     if (text.empty())
       return make_failure(ec::rejected, "the document is empty: there is no text in it");
-    return text;
+    return parsed_text{std::move(text), is_cut};
   };
 }
 

@@ -95,6 +95,9 @@ struct document_request {
   std::string user;      ///< Whose documents these are ...
   bool everyones = true; ///< ... unless all are seen.
   std::variant<document_upload, document_lookup, document_listing, document_search, document_removal> what;
+  /// Given back when the request is gone, not when its answer is: one that waits for a store that hangs holds its
+  /// bytes.
+  std::shared_ptr<void> place{};
 };
 /// Taken by one receiver, which may move the bytes out. Local only.
 using document_request_ptr = std::shared_ptr<document_request>;

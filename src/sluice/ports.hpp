@@ -281,10 +281,16 @@ public:
 
 // -- documents --------------------------------------------------------------------------------------------------------
 
+/// What a document says.
+struct parsed_text {
+  std::string text;
+  bool is_cut = false; ///< There is more, which was not read.
+};
+
 /// Makes text of a document's bytes: UTF-8 without control characters but line ends and tabs, not empty. May block, for
 /// seconds, and looks at `cancelled` meanwhile. Any thread. `rejected`: there is no text to be had of it, and the
 /// reason; other errors: not now.
-using document_parser = std::function<caf::expected<std::string>(
+using document_parser = std::function<caf::expected<parsed_text>(
     const std::string& content_type, std::string_view bytes, const std::function<bool()>& cancelled)>;
 
 /// Makes vectors of texts: alike texts get vectors in like directions, all of one length. Any thread; blocks.

@@ -171,12 +171,12 @@ void begin(soci::statement& what, const std::string& text) {
   what.execute();
 }
 
-std::optional<document> find_within(soci::session& sql, std::string id) {
+std::optional<document> find_within(soci::session& sql, std::string id, const char* lock = "") {
   document_row row;
   soci::statement look{sql};
   row.bind(look);
   look.exchange(soci::use(id, "id"));
-  begin(look, std::string{"select "} + document_row::columns + " from sluice_documents d where d.id = :id");
+  begin(look, std::string{"select "} + document_row::columns + " from sluice_documents d where d.id = :id" + lock);
   if (!look.fetch())
     return std::nullopt;
   return row.take();
@@ -237,7 +237,7 @@ public:
 
   caf::error set_chunks(const std::string& id, const std::vector<document_chunk>& all, bool is_cut) override {
     return transact([&](soci::session& sql) {
-      if (!find_within(sql, id))
+      if (!find_within(sql, id, for_update()))
         return;
       unindex(sql, id);
       int count = static_cast<int>(all.size()), cut = is_cut ? 1 : 0;
@@ -288,7 +288,7 @@ public:
 
   caf::error note(const std::string& id, const std::string& reason, bool for_good) override {
     return transact([&](soci::session& sql) {
-      auto kept = find_within(sql, id);
+      auto kept = find_within(sql, id, for_update());
       if (!kept || kept->state == state::embedded || (!for_good && kept->state == state::failed) ||
           (kept->reason == reason && (!for_good || kept->state == state::failed)))
         return;
@@ -372,7 +372,7 @@ public:
   caf::expected<bool> remove(const std::string& id) override {
     bool was_there = false;
     auto error = transact([&](soci::session& sql) {
-      was_there = find_within(sql, id).has_value();
+      was_there = find_within(sql, id, for_update()).has_value();
       unindex(sql, id);
       for (const auto* statement :
            {"delete from sluice_chunks where document = :id", "delete from sluice_document_parts where document = :id",
@@ -385,6 +385,9 @@ public:
   }
 
 private:
+  /// For who looks and then writes: nobody removes the document meanwhile. SQLite has one writer anyway.
+  const char* for_update() const { return sqlite_ ? "" : " for update"; }
+
   /// False where it is there already.
   static bool insert(soci::session& sql, const document& what, std::size_t chunks) {
     auto state = to_string(what.state);

@@ -115,12 +115,14 @@ private:
 
 std::string stored_id(const std::string& id) {
   constexpr std::size_t longest = 150;
-  if (id.size() <= longest && std::all_of(id.begin(), id.end(), [](char c) { return c >= ' ' && c <= '~'; }))
+  constexpr const char* mark = "sha256:"; // what begins so by itself could be another's digest
+  if (id.size() <= longest && !id.starts_with(mark) &&
+      std::all_of(id.begin(), id.end(), [](char c) { return c >= ' ' && c <= '~'; }))
     return id;
   std::array<unsigned char, 32> digest{};
   EVP_Digest(id.data(), id.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
   constexpr const char* hex = "0123456789abcdef";
-  std::string text = "sha256:";
+  std::string text = mark;
   for (auto byte : digest) {
     text += hex[byte >> 4];
     text += hex[byte & 15];

@@ -14,7 +14,8 @@ std::unique_ptr<idempotency_store> make_sql_idempotency_store(const std::string&
 /// Settles within the transaction that `sql` has open: for stores that keep an effect and its settlement together.
 void settle_within(soci::session& sql, const settlement& one);
 
-/// How `id` is kept: as it is where it is short and plain, else as its SHA-256 digest.
+/// How `id` is kept: as it is where it is short, plain and does not begin as a digest does, else as
+/// its SHA-256 digest. Not to be applied twice.
 std::string stored_id(const std::string& id);
 
 } // namespace sluice::store

@@ -242,7 +242,9 @@ def test_a_large_document_is_taken_and_a_larger_one_is_not(store, library):
 
 
 def test_only_some_large_documents_come_in_at_a_time(library):
-    server = library()
+    server = library(start=False)
+    server.config["http"] = {**server.config.get("http", {}), "headerTimeout": 60000}  # all are to be there at once
+    server.start()
     head = f"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: {2 * MIB}\r\n\r\nbeginning".encode()
     with contextlib.ExitStack() as stack:
         peers = [stack.enter_context(connect(server.port)) for _ in range(8)]
@@ -255,6 +257,24 @@ def test_only_some_large_documents_come_in_at_a_time(library):
         assert status_of(peers[0].recv(65536)) == 202
         assert server.metric("sluice_http_large_bodies") == 7
     eventually("none is left", lambda: server.metric("sluice_http_large_bodies") == 0)
+
+
+def test_a_store_that_hangs_holds_a_bounded_number_of_uploads(postgres, library):
+    server = library({"url": postgres.url}, start=False, maxBytes=MIB)
+    server.config["http"] = {**server.config.get("http", {}), "requestTimeout": 1000}
+    server.start()
+    upload(server, b"One that opens the store.")
+    refused = lambda i: server.post("/upload", b"%d" % i + b"x" * (MIB - 1), content_type="text/plain").problem(503)["detail"]
+    postgres.pause()
+    try:
+        for i in range(4):
+            assert "does not answer in time" in refused(i)
+        # Those have had their answers, but the store has them still.
+        for i in range(4):
+            assert "too many requests wait" in refused(i)
+    finally:
+        postgres.resume()
+    eventually("it takes them again", lambda: server.post("/upload", b"y" * MIB, content_type="text/plain").status == 202, timeout=60)
 
 
 # -- bad ones ----------------------------------------------------------------------------------------------------------
@@ -352,7 +372,7 @@ def test_all_of_the_topics_once_more_change_nothing(store, library):
 def test_a_server_that_is_killed_in_the_middle_does_the_rest(store, embeddings, library):
     model = embeddings(slow=0.1)
     server = library(store, embeddingsUrl=model.url)
-    sent = [upload(server, words(400, f"text {i}").encode(), name=f"{i}.txt") for i in range(6)]
+    sent = [upload(server, words(4000, f"text {i}").encode(), name=f"{i}.txt") for i in range(6)]
     eventually("the first vectors", lambda: len(model.posts) > 2)
     for _ in range(2):
         server.kill()
@@ -366,9 +386,12 @@ def test_a_server_that_is_killed_in_the_middle_does_the_rest(store, embeddings, 
         assert [each[1] for each in chunks] == list(range(len(chunks)))
     # What was stored is not asked for again: only what was on its way when the server died.
     assert sum(times - 1 for times in model.texts().values()) <= 2 * 2 * 32
-    check_sum(server, "document")
-    embedded = said(library.kafka, "document.embedded")
-    assert {one["data"]["documentId"] for one in embedded} == {one["documentId"] for one in sent}
+    def all_are_said():
+        check_sum(server, "document")
+        embedded = said(library.kafka, "document.embedded")
+        assert {one["data"]["documentId"] for one in embedded} == {one["documentId"] for one in sent}
+        return True
+    eventually("all are said to be embedded", all_are_said)
 
 
 def test_a_node_processes_what_was_uploaded_at_another(postgres, library):
@@ -445,13 +468,18 @@ def test_embeddings_that_are_away_leave_a_dead_letter_and_a_document_that_is_fou
     assert KEY not in server.log()
 
 
-def test_embeddings_that_refuse_a_text_fail_the_document(embeddings, library):
-    model = embeddings(lambda number, body: (400, {}, {"error": {"message": f"too long, {KEY}"}}))
-    server = library(embeddingsUrl=model.url, embeddingsKey=KEY)
-    one = upload(server, b"A text about quokkas.")
-    now = wait_state(server, one, "failed")
-    assert "answered 400" in now["reason"] and KEY not in now["reason"]
-    ended(server, done=1, dead=1)
+def test_embeddings_that_refuse_a_text_fail_the_document(store, embeddings, library):
+    # With the key, with a part of it where the text is cut, with a character there that is of two bytes.
+    says = {"quokkas": f"too long, {KEY}", "numbats": "x" * 295 + KEY, "bilbies": "x" + "ä" * 200}
+    model = embeddings(lambda number, body: (400, {}, {"error": {"message": next(
+        text for animal, text in says.items() if animal in body["input"][0])}}))
+    server = library(store, embeddingsUrl=model.url, embeddingsKey=KEY)
+    for animal in says:
+        one = upload(server, f"A text about {animal}.".encode())
+        now = wait_state(server, one, "failed")
+        assert "answered 400" in now["reason"] and KEY[:5] not in now["reason"], now
+    assert now["reason"].endswith("x" + "ä" * 149), now
+    ended(server, done=3, dead=3)
     assert KEY not in server.log()
 
 

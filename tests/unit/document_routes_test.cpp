@@ -283,7 +283,8 @@ CAF_TEST(lists go on where they ended) {
   const auto& which = std::get<document_listing>(f.asked->what);
   CAF_CHECK_EQUAL(which.before_ms, 1234);
   CAF_CHECK_EQUAL(which.before_id, known.id);
-  for (const auto* bad : {"x", "1-2", "-", "x-aaaa"})
+  for (const std::string& bad :
+       {std::string{"x"}, std::string{"1-2"}, std::string{"-"}, std::string{"x-aaaa"}, "1-" + std::string(64, '\xff')})
     CAF_CHECK_EQUAL(f.call("GET", "/documents", {}, {}, {{"after", bad}}).status, 400);
 }
 
@@ -311,15 +312,26 @@ CAF_TEST(a document is removed once) {
   CAF_CHECK_EQUAL(std::get<document_removal>(f.asked->what).id, "k");
 }
 
+CAF_TEST(no store is asked for what is no text) {
+  fixture f;
+  f.reply.documents.emplace_back();
+  CAF_CHECK_EQUAL(f.call("GET", "/documents/%ff").status, 404);
+  CAF_CHECK_EQUAL(f.call("DELETE", "/documents/%ff").status, 404);
+  CAF_CHECK(!f.asked);
+}
+
 CAF_TEST(users have documents of their own) {
   fixture f;
+  const std::string bobs_owner = "sha256:58f1e1563652fedbd74cd10b64ec48bdf2afe8d7e21f1a81201a79b2b6c91ab7";
   auto tokens = std::string{"/tmp/sluice-document-tokens-"} + std::to_string(getpid());
   {
     auto* file = fopen(tokens.c_str(), "w");
     fputs(R"([{"token":"ann-ann-ann-ann-ann-ann","user":"ann","publish":["document.*"]},
                        {"token":"bob-bob-bob-bob-bob-bob","user":"b\u00f6b","publish":["*"]},
-                       {"token":"eve-eve-eve-eve-eve-eve","user":"eve"}])",
+                       {"token":"eve-eve-eve-eve-eve-eve","user":"eve"},
+                       {"token":"mal-mal-mal-mal-mal-mal","publish":["*"],"user":")",
           file);
+    fputs((bobs_owner + "\"}]").c_str(), file);
     fclose(file);
   }
   config cfg;
@@ -338,5 +350,8 @@ CAF_TEST(users have documents of their own) {
   CAF_CHECK_EQUAL(f.upload().what.owner, "ann");
   CAF_CHECK(!f.asked->everyones);
   CAF_CHECK_EQUAL(f.call("POST", "/upload", "hi", as("bob")).status, 202);
+  CAF_CHECK_EQUAL(f.upload().what.owner, bobs_owner);
+  CAF_CHECK_EQUAL(f.call("POST", "/upload", "hi", as("mal")).status, 202);
   CAF_CHECK(f.upload().what.owner.starts_with("sha256:"));
+  CAF_CHECK_NOT_EQUAL(f.upload().what.owner, bobs_owner);
 }

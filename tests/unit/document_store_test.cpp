@@ -252,6 +252,23 @@ CAF_TEST(a reason is kept until it is over and never spoils what is done) {
   });
 }
 
+CAF_TEST(nothing stays of a document that is removed while it is processed) {
+  on_all([](document_store& sut) {
+    for (int i = 0; i < 20; ++i) {
+      const auto what = make("a.txt");
+      must(sut.add(what, "abc", {}));
+      std::thread processor{[&] {
+        sut.set_chunks(what.id, chunks(what.id, {"one", "two"}), false);
+        sut.note(what.id, "late", true);
+      }};
+      must(sut.remove(what.id));
+      processor.join();
+      CAF_CHECK(!must(sut.find(what.id)));
+      CAF_CHECK(must(sut.chunks(what.id, 0, 10)).empty());
+    }
+  });
+}
+
 CAF_TEST(many threads may use one store) {
   on_all([](document_store& sut) {
     const auto owner = fresh("owner");

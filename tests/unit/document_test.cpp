@@ -51,6 +51,7 @@ struct fixture {
   std::shared_ptr<outside> embeddings = std::make_shared<outside>();
   int parses = 0;
   caf::error unreadable;
+  bool is_cut = false;
 
   document add(const std::string& text, const std::string& id = "d1") {
     document what;
@@ -63,11 +64,11 @@ struct fixture {
   }
   processed push(const std::string& topic, const json& data = {{"documentId", "d1"}, {"node", "here"}}) {
     auto parse = [this](const std::string&, std::string_view bytes,
-                        const std::function<bool()>&) -> caf::expected<std::string> {
+                        const std::function<bool()>&) -> caf::expected<parsed_text> {
       ++parses;
       if (unreadable)
         return unreadable;
-      return std::string{bytes};
+      return parsed_text{std::string{bytes}, is_cut};
     };
     processor_harness sut{make_processor(document_function({"here", false}, {store, parse, embeddings, fake_digest}))};
     return sut.push({topic, 0, 7, "d1", data.dump(), {{"sluice-event-id", "e1"}}, 1000});
@@ -315,6 +316,14 @@ CAF_TEST(a text that is too long is cut and says so) {
   CAF_CHECK_EQUAL(bytes, max_document_text);
 }
 
+CAF_TEST(a text that was not read to its end says so) {
+  fixture f;
+  f.is_cut = true;
+  f.add("short");
+  CAF_CHECK(f.push(documents_in));
+  CAF_CHECK(f.store->kept["d1"].what.is_cut);
+}
+
 // -- the desk ---------------------------------------------------------------------------------------------------------
 
 namespace {
@@ -325,7 +334,7 @@ struct desk_fixture : fixture {
     actor_config<caf::id_block::sluice> cfg{1};
     caf::actor_system system{cfg};
     auto parse = [](const std::string&, std::string_view bytes, const std::function<bool()>&) {
-      return caf::expected<std::string>{std::string{bytes}};
+      return caf::expected<parsed_text>{parsed_text{std::string{bytes}}};
     };
     auto sut = system.spawn<caf::detached>(document_desk, document_tools{store, parse, embeddings, fake_digest});
     auto wish = std::make_shared<document_request>();

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,7 +22,7 @@ namespace {
 
 std::string parsed(const std::string& type, const std::string& bytes) {
   auto text = make_parser({})(type, bytes, [] { return false; });
-  return text ? *text : describe(text.error());
+  return text ? text->text : describe(text.error());
 }
 
 /// A PDF of one page with this content stream and further objects.
@@ -51,6 +52,16 @@ bool has_pdftotext() {
     return true;
   CAF_MESSAGE("SKIPPED: no pdftotext");
   return false;
+}
+
+/// A program that stands in for pdftotext.
+std::string script(const std::string& what) {
+  auto path = "/tmp/sluice-parsing-" + std::to_string(getpid()) + ".sh";
+  auto* file = fopen(path.c_str(), "w");
+  fputs(("#!/bin/sh\n" + what + "\n").c_str(), file);
+  fclose(file);
+  chmod(path.c_str(), 0700);
+  return path;
 }
 
 } // namespace
@@ -98,6 +109,7 @@ CAF_TEST(of a page only what is seen is taken) {
   CAF_CHECK_EQUAL(parsed("text/html", "<p title=\"a > b\">x</p>"), "x");
   CAF_CHECK_EQUAL(parsed("text/html", "x<script>never closed"), "x");
   CAF_CHECK_EQUAL(parsed("text/html", "x<p"), "x");
+  CAF_CHECK_EQUAL(parsed("text/html", "a<svg href='b'/><b>b</b><svg><text>c</text></svg> d"), "a\nb\nd");
 }
 
 CAF_TEST(Markdown loses its marks) {
@@ -143,6 +155,20 @@ CAF_TEST(files made to take forever do not ) {
   CAF_CHECK(parsed("text/csv", name + "\n" + rows).size() < 3 * max_document_text);
 }
 
+CAF_TEST(what was not read to its end says so) {
+  // Tidied it is short.
+  const std::string blanks(max_document_text, ' ');
+  auto is_cut = [](const std::string& type, const std::string& bytes) {
+    auto text = make_parser({})(type, bytes, [] { return false; });
+    CAF_REQUIRE_EQUAL(text ? "" : describe(text.error()), "");
+    CAF_CHECK_EQUAL(text->text, "a");
+    return text->is_cut;
+  };
+  CAF_CHECK(is_cut("application/json", "[\"a" + blanks + "\",\"b\"]"));
+  CAF_CHECK(is_cut("text/csv", "\"a" + blanks + "\n\"\nb\n"));
+  CAF_CHECK(!is_cut("application/json", "[\"a\"]"));
+}
+
 CAF_TEST(any bytes are survived and what comes of them is UTF 8) {
   auto check = rc::check("parsers survive anything", [](const std::vector<uint8_t>& bytes) {
     const std::string text{bytes.begin(), bytes.end()};
@@ -150,7 +176,7 @@ CAF_TEST(any bytes are survived and what comes of them is UTF 8) {
     RC_ASSERT(is_utf8(clean));
     for (const auto* type : {"text/plain", "text/html", "text/markdown", "text/csv", "application/json"})
       if (auto out = make_parser({})(type, clean, [] { return false; }))
-        RC_ASSERT(is_utf8(*out) && !out->empty());
+        RC_ASSERT(is_utf8(out->text) && !out->text.empty());
   });
   CAF_CHECK(check);
 }
@@ -165,7 +191,7 @@ CAF_TEST(tags and quotes in any order are survived) {
       text += pieces[one % pieces.size()];
     for (const auto* type : {"text/html", "text/markdown", "text/csv", "application/json"})
       if (auto out = make_parser({})(type, text, [] { return false; }))
-        RC_ASSERT(is_utf8(*out));
+        RC_ASSERT(is_utf8(out->text));
   });
   CAF_CHECK(check);
 }
@@ -192,22 +218,34 @@ CAF_TEST(damaged and encrypted PDFs are refused with a reason) {
 
 CAF_TEST(who reads a PDF has no more time than it is given) {
   // Not pdftotext, but a program that never ends: it takes what it gets as arguments.
-  auto folder = std::string{"/tmp/sluice-parsing-"} + std::to_string(getpid());
-  auto script = folder + ".sh";
-  {
-    auto* file = fopen(script.c_str(), "w");
-    fputs("#!/bin/sh\nwhile :; do :; done\n", file);
-    fclose(file);
-    chmod(script.c_str(), 0700);
-  }
-  auto slow = pdf_text(script, "%PDF-", std::chrono::seconds{1}, [] { return false; });
+  const auto busy = script("while :; do :; done");
+  auto slow = pdf_text(busy, "%PDF-", std::chrono::seconds{1}, [] { return false; });
   CAF_REQUIRE(!slow);
   CAF_CHECK_EQUAL(describe(slow.error()), "rejected: the PDF takes more than documents.pdfTimeout of CPU time to read");
-  auto left = pdf_text(script, "%PDF-", std::chrono::seconds{60}, [] { return true; });
+  auto left = pdf_text(busy, "%PDF-", std::chrono::seconds{60}, [] { return true; });
   CAF_REQUIRE(!left);
   CAF_CHECK(code_of(left.error()) == ec::attempt_timeout);
-  unlink(script.c_str());
+  unlink(busy.c_str());
   auto none = pdf_text("", "%PDF-", std::chrono::seconds{1}, [] { return false; });
   CAF_REQUIRE(!none);
   CAF_CHECK(code_of(none.error()) == ec::target_unavailable);
+}
+
+CAF_TEST(who reads a PDF and has said all need not be waited for) {
+  const auto silent = script("exec >&-\nwhile :; do sleep 1; done");
+  int looks = 0;
+  auto left = pdf_text(silent, "%PDF-", std::chrono::seconds{60}, [&looks] { return ++looks > 20; });
+  CAF_REQUIRE(!left);
+  CAF_CHECK(code_of(left.error()) == ec::attempt_timeout);
+  unlink(silent.c_str());
+}
+
+CAF_TEST(who reads a PDF has nothing open but what it needs) {
+  const auto curious = script("for one in /proc/$$/fd/*; do test ${one##*/} -gt 2 && readlink $one; done; exit 0");
+  const auto mine = open("/dev/zero", O_RDONLY); // not closed by exec
+  auto text = pdf_text(curious, "%PDF-", std::chrono::seconds{60}, [] { return false; });
+  close(mine);
+  unlink(curious.c_str());
+  CAF_REQUIRE_EQUAL(text ? "" : describe(text.error()), "");
+  CAF_CHECK_EQUAL(*text, curious + "\n"); // the shell's own
 }
