@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <caf/expected.hpp>
 
@@ -44,9 +45,8 @@ public:
   /// "<group>.<topic>". The handler returns nothing, or a `caf::error` as a processor's function does. Before `start`,
   /// as `add_processor`.
   template <class Handler>
-  void subscribe(std::string_view topic, std::string group, Handler handler) {
-    auto name = group + "." + std::string{topic};
-    add_processor({.name = std::move(name), .topics = {std::string{topic}}, .group = std::move(group)},
+  void subscribe(std::string_view topic, const std::string& group, Handler handler) {
+    add_processor({.name = group + "." + std::string{topic}, .topics = {std::string{topic}}, .group = group},
                   make_event_processor(std::move(handler)));
   }
   /// Writes an event; ready once the broker has acknowledged it, or with the reason why it is not in Kafka
