@@ -54,7 +54,7 @@ public:
     }
     caf::scoped_actor self{system_};
     self->request(actor_, patience, job)
-        .receive([](atom::done) {}, [&result](caf::error& why) { result.error = of_processor(std::move(why)); });
+        .receive([](atom::done) {}, [&result](caf::error& why) { result.error = of_processor(why); });
     *cancelled = true;
     if (!result.error) {
       if (auto emitted = job->take_emitted())
@@ -66,7 +66,7 @@ public:
   }
 
 private:
-  static caf::error of_processor(caf::error why) {
+  static caf::error of_processor(const caf::error& why) {
     if (why == caf::sec::request_timeout)
       return make_failure(ec::attempt_timeout, "the processor took longer");
     return why == caf::sec::request_receiver_down ? make_failure(ec::processor_failed, "its actor has ended") : why;
