@@ -57,7 +57,7 @@ CAF_TEST(an error that the function returns is the answer and nothing is emitted
 }
 
 CAF_TEST(an event is told apart by its header then by its envelope then by its place) {
-  auto id = [](const std::string& value, std::vector<record_header> headers = {}) {
+  auto id = [](const std::string& value, const std::vector<record_header>& headers = {}) {
     return event_id_of(headers, value, "orders", 2, 7);
   };
   const auto* envelope = R"({"type":"X","data":{"metadata":{"eventId":"no"}},"metadata":{"eventId":"e-1"}})";
