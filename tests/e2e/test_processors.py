@@ -12,6 +12,7 @@ from collections import Counter
 import pytest
 
 from support import ROOT, clean_environment, config_for, consume, eventually, kcat, unique
+from test_store import Writers
 
 EXAMPLE = pathlib.Path(os.environ.get("SLUICE_EXAMPLE", ROOT / "build" / "release" / "example"))
 SHOP, MOODY = EXAMPLE / "shop" / "shop", EXAMPLE / "moody" / "moody"
@@ -114,11 +115,12 @@ def test_a_processor_that_crashes_is_started_again(moods, kafka):
 @pytest.mark.seconds(120)
 def test_a_failing_key_keeps_its_order_while_others_flow(moods, kafka):
     topic = unique("moody")
-    server = moods(moody={"topics": [topic], **QUICK, "timeout": 10000, "retryInitial": 3000, "concurrency": 8})
+    server = moods(moody={"topics": [topic], **QUICK, "timeout": 10000, "retryInitial": 8000, "concurrency": 8})
     put(kafka, topic, [("slow", "once 0")])
     eventually("the key is parked", lambda: count(server, "parked_keys", "moody") == 1)
     put(kafka, topic, [(f"k{i % 10}", f"{i:04}") for i in range(500)] + [("slow", "1"), ("slow", "2")])
-    eventually("the others", lambda: count(server, "done_total", "moody") == 500, timeout=2.5)
+    eventually("the others", lambda: count(server, "done_total", "moody") == 500)
+    assert count(server, "parked_keys", "moody") == 1, "the others waited for it"
     eventually("all", lambda: count(server, "done_total", "moody") == 503)
     by_key = {}
     for one in done(kafka, topic):
@@ -126,6 +128,47 @@ def test_a_failing_key_keeps_its_order_while_others_flow(moods, kafka):
     assert by_key.pop("slow") == ["once 0 2", "1 1", "2 1"]
     assert all(values == sorted(values) for values in by_key.values())
     check_sum(server, "moody")
+
+
+@pytest.mark.seconds(300)
+def test_a_hundred_thousand_failing_keys_are_letters_and_hold_nothing_up(moods, kafka):
+    topic = unique("moody")
+    server = moods(moody={"topics": [topic], "maxAttempts": 2, "retryInitial": 20, "maxParkedKeys": 500, "inFlightRecords": 1000})
+    put(kafka, topic, [(f"k{i}", "good" if i % 1000 == 0 else "throw") for i in range(100100)])
+    most = 0
+
+    def all_ended():
+        nonlocal most
+        most = max(most, count(server, "parked_keys", "moody"))
+        return (count(server, "done_total", "moody"), count(server, "dead_lettered_total", "moody")) == (101, 99999)
+    eventually("all have an end", all_ended, timeout=240)
+    assert 0 < most < 5000  # the bound, and what was on its way when it was reached
+    check_sum(server, "moody")
+    assert len({one["key"] for one in letters(kafka, topic)}) == 99999
+
+
+@pytest.mark.seconds(240)
+def test_a_broker_away_for_a_minute_under_load_costs_no_record(own_kafka, sluice):
+    kafka, topic = own_kafka.start(), unique("moody")
+    config = config_for(kafka.bootstrap, group=unique("group"), kafka={"deliveryTimeout": 5000}, processors=[
+        {"name": "moody", "topics": [topic], "remember": 3600000, **QUICK}, {"name": "fragile", "topics": [unique("fragile")]}])
+    server = sluice(config, binary=MOODY)
+    writers = Writers(server, topic)
+    eventually("a good start", lambda: count(server, "done_total", "moody") > 100, timeout=REBALANCE_SECONDS)
+    kafka.pause()
+    time.sleep(60)
+    kafka.resume()
+    some = writers.count()
+    eventually("it goes on", lambda: writers.count() > some + 100, timeout=30)
+    writers.finish()
+    taken = {event_id for numbers in writers.taken.values() for _, event_id in numbers}
+    assert set(writers.statuses) <= {200, 202} and writers.queued > 0, writers.statuses
+
+    def ends():
+        return Counter(one["headers"]["sluice-event-id"].rsplit("/", 1)[0] for one in done(kafka, topic))
+    eventually("each event has its end", lambda: taken <= set(ends()), timeout=90, pause=1)
+    check_sum(server, "moody")
+    assert letters(kafka, topic) == []
 
 
 @pytest.mark.seconds(240)
