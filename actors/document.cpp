@@ -146,6 +146,7 @@ processor_config document_settings(const config& cfg) {
   settings.retry_initial = milliseconds{1000};
   settings.retry_max = milliseconds{60000};
   settings.retry_budget = std::chrono::hours{6};
+  settings.remember = cfg.idempotency.ttl;
   return settings;
 }
 

@@ -181,11 +181,12 @@ struct server::impl {
   struct processing {
     processor_config cfg;
     processor what;
-    bool is_retries = false; ///< It reads what another one has set aside.
+    bool is_retries = false;   ///< It reads what another one has set aside.
+    bool knows_itself = false; ///< What it has done, without the store; and it keeps no state by key.
     processor_stats* numbers = nullptr;
     caf::actor supervisor{};
     std::shared_ptr<role<kafka_consumer_actor>> consumer = std::make_shared<role<kafka_consumer_actor>>();
-    // While Kafka is away, of those that the store keeps from doing anything twice:
+    // While Kafka is away, of those that do nothing twice:
     processor_stats* in_place_numbers = nullptr; ///< Null for all others.
     caf::actor in_place_supervisor{};
     std::shared_ptr<role<in_place_actor>> in_place = std::make_shared<role<in_place_actor>>();
@@ -804,7 +805,7 @@ caf::error server::impl::prepare_processors() {
     if (one.is_retries)
       continue;
     // An actor may keep a state by key, and two of them would have half of it each.
-    if (has_outbox(cfg) && one.cfg.remember.count() > 0 && one.what.function)
+    if (has_outbox(cfg) && (one.knows_itself || (one.cfg.remember.count() > 0 && one.what.function)))
       one.in_place_numbers = &counters.processors[one.label() + ".in-place"];
   }
   return {};
@@ -1059,10 +1060,12 @@ caf::error server::start() {
     return make_failure(ec::invalid_config, problems.front().key + ": " + problems.front().text);
   if (sends_notifications(me.cfg))
     add_processor(notification_settings(me.cfg), make_processor(notification_function(me.cfg, make_notifiers(me.cfg))));
-  if (me.cfg.audit.enabled)
+  if (me.cfg.audit.enabled) {
     add_processor(audit_settings(), make_processor([&me](caf::actor_system& system) -> processor_actor {
                     return system.spawn(audit_logger, me.archives);
                   }));
+    me.processors.back().knows_itself = true; // an event is in the trail once
+  }
   if (me.cfg.report.enabled)
     add_processor(report_settings(me.cfg), make_processor(report_function(me.cfg, me.make_report_tools())));
   if (me.cfg.documents.enabled) {

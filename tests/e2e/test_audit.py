@@ -254,6 +254,27 @@ def test_records_wait_while_the_database_is_away(auditing, kafka, database, post
     assert PASSWORD not in server.log()
 
 
+@pytest.mark.seconds(180)
+def test_while_kafka_is_away_the_trail_and_reports_go_on(own_kafka, sluice):
+    groups = [{"name": name, "group": unique("group"), **QUICK} for name in ("audit", "report")]
+    server = sluice(config_for(own_kafka.bootstrap, audit={"enabled": True}, report={"enabled": True}, processors=groups), ready=False)
+    eventually("Kafka is away", lambda: server.metric("sluice_kafka_away") == 1, timeout=20)
+    assert server.post("/kafka/send/elsewhere", {"value": 1}).json()["queued"] is True  # of no processor here
+    assert server.post("/kafka/test/audit", {"action": "open", "resource": "door"}).json()["queued"] is True
+    eventually("it is in the trail", lambda: len(entries(server)) == 1)
+    assert server.post("/kafka/test/report", {"reportType": "daily"}).json()["queued"] is True
+    (made,) = eventually("the report", lambda: server.get("/reports").json()["reports"])
+    own_kafka.start()
+    eventually("all is in Kafka", lambda: server.status()["outbox"]["records"] == 0, timeout=60)
+    eventually("Kafka has brought it", lambda: (count(server, "done_total", "audit"), count(server, "done_total", "report")) == (1, 1),
+               timeout=REBALANCE_SECONDS)
+    for name in ("audit", "report", "audit.in-place", "report.in-place"):
+        check_sum(server, name)
+    whole(server, 1)
+    assert server.get("/reports").json()["reports"] == [made]
+    assert len(consume(own_kafka.bootstrap, "report.ready")) == 1
+
+
 @pytest.mark.seconds(240)
 def test_a_server_killed_midway_adds_each_event_once(auditing, kafka, database):
     url, _ = database

@@ -412,10 +412,14 @@ def test_a_document_is_taken_while_kafka_is_away(library):
     eventually("Kafka is away", lambda: server.metric("sluice_kafka_away") == 1, timeout=30)
     one = upload(server, b"A text about tapirs.")
     assert one["queued"] is True and "offset" not in one
-    assert search(server, "tapirs")[0]["state"] == "uploaded"
+    assert search(server, "tapirs")
+    wait_state(server, one)  # in place
+    assert count(server, "done_total", "document.in-place") == 2
     library.kafka.start()
-    wait_state(server, one)
-    eventually("all have an end", lambda: count(server, "done_total", "document") == 2)
+    eventually("Kafka has brought both", lambda: count(server, "duplicates_total", "document") == 2, timeout=60)
+    check_sum(server, "document")
+    for topic in ("document.parsed", "document.embedded"):
+        assert len(said(library.kafka, topic)) == 1
 
 
 # -- embeddings --------------------------------------------------------------------------------------------------------
