@@ -127,7 +127,7 @@ std::string render_metrics(const stats& c) {
   total("sluice_http_malformed_total", "Connections closed over what is not HTTP, too large or too slow.",
         c.http_malformed);
   gauge("sluice_http_connections", "Open connections.", c.http_connections);
-  gauge("sluice_http_large_bodies", "Bodies coming in that may be larger than http.maxBodyBytes.", c.http_large_bodies);
+  gauge("sluice_http_large_bodies", "Bodies coming in that are larger than http.maxBodyBytes.", c.http_large_bodies);
   total("sluice_http_tls_failed_total", "Connections whose TLS handshake failed.", c.tls_failed);
   gauge("sluice_http_tls_certificate_expires_seconds",
         "When the certificate ends, in seconds since 1970; 0 without TLS.", c.tls_expires);

@@ -147,7 +147,7 @@ asio::error_code socket_guard::has_read(std::string_view bytes) {
       refuse_large_body();
       return asio::error::eof;
     }
-    return {};
+    return take_place();
   }
   // Most heads come in one piece and need no copy.
   auto known = head_.size();
@@ -199,17 +199,24 @@ asio::error_code socket_guard::head_complete(std::string_view head) {
     refuse_large_body();
     return asio::error::eof;
   }
-  if (body_limit_ > context_->max_body_bytes) {
-    auto& gauge = context_->counters.http_large_bodies;
-    if (gauge.get() >= max_large_bodies) {
-      refuse(503, "Too many large bodies are coming in at the moment. Try again in a few seconds.");
-      return asio::error::eof;
-    }
-    large_ = connection_slot{gauge};
-  }
+  if (auto refused = take_place())
+    return refused;
   // Clients that ask wait for this before they send the body, curl for one second.
   if (body_bytes_ == 0 && header_value(head, "expect") == "100-continue")
     say("HTTP/1.1 100 Continue\r\n\r\n");
+  return {};
+}
+
+asio::error_code socket_guard::take_place() {
+  // Not by what the head announces: nobody shall hold a place by a promise.
+  if (body_limit_ <= context_->max_body_bytes || body_bytes_ <= context_->max_body_bytes || large_)
+    return {};
+  auto& gauge = context_->counters.http_large_bodies;
+  if (gauge.get() >= max_large_bodies) {
+    refuse(503, "Too many large bodies are coming in at the moment. Try again in a few seconds.");
+    return asio::error::eof;
+  }
+  large_ = connection_slot{gauge};
   return {};
 }
 

@@ -35,6 +35,7 @@ public:
     std::swap(gauge_, other.gauge_);
     return *this;
   }
+  explicit operator bool() const noexcept { return gauge_ != nullptr; }
   ~connection_slot() {
     if (gauge_ != nullptr)
       gauge_->sub();
@@ -201,6 +202,8 @@ private:
   /// Returns the error RESTinio shall see, when the request was refused here.
   asio::error_code head_complete(std::string_view head);
   void refuse_large_body();
+  /// For a body that has come to more than `max_body_bytes`; refuses it where there is none.
+  asio::error_code take_place();
   void refuse(int status, std::string_view detail);
   /// Says a few bytes without waiting; they fit into the empty send buffer, or the client is not listening anyway.
   void say(std::string_view bytes);

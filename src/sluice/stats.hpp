@@ -97,7 +97,7 @@ struct stats {
   counter http_errors;       ///< Answers of 400 and above.
   counter http_malformed;    ///< Connections closed over what is not HTTP, too large or too slow.
   counter http_connections;  ///< Gauge.
-  counter http_large_bodies; ///< Gauge: coming in, of those that may have more than `http.maxBodyBytes`.
+  counter http_large_bodies; ///< Gauge: coming in, of those that have more than `http.maxBodyBytes`.
   counter tls_failed;        ///< Connections whose TLS handshake failed.
   counter tls_expires;       ///< Gauge: when the certificate ends, in seconds since 1970; 0 = there is none.
   // root
