@@ -786,13 +786,13 @@ caf::error server::impl::prepare_processors() {
   for (size_t i = 0, count = processors.size(); i < count; ++i) {
     if (processors[i].cfg.set_aside.count() == 0)
       continue;
-    const auto& by_name = "processor \"" + processors[i].cfg.name + "\"";
+    const auto who = "processor \"" + processors[i].cfg.name + "\"";
     if (!processors[i].what.function)
       return make_failure(ec::invalid_config,
-                          by_name + " is an actor, which may keep a state by key: what is set aside would be processed "
-                                    "by another one; leave setAside out");
+                          who + " is an actor, which may keep a state by key: what is set aside would be processed "
+                                "by another one; leave setAside out");
     if (!retry_topics.insert(retries_topic_of(processors[i].cfg)).second)
-      return make_failure(ec::invalid_config, by_name + " shares its group \"" + processors[i].cfg.group +
+      return make_failure(ec::invalid_config, who + " shares its group \"" + processors[i].cfg.group +
                                                   "\" with another one that has setAside; give it one of its own");
     auto cfg_of_retries = processors[i].cfg;
     cfg_of_retries.topics = {retries_topic_of(cfg_of_retries)};

@@ -65,7 +65,9 @@ context::context(std::string processor, cancel_flag cancelled)
     : processor_(std::move(processor)), cancelled_(std::move(cancelled)) {}
 
 std::string context::event_id() const {
-  return event_id_of(input_.headers, input_.value, input_.topic, input_.partition, input_.offset);
+  if (event_id_.empty())
+    event_id_ = event_id_of(input_.headers, input_.value, input_.topic, input_.partition, input_.offset);
+  return event_id_;
 }
 
 void context::emit(outgoing_record what) {
@@ -112,6 +114,7 @@ void context::begin(uint32_t attempt) {
   deadline_ms_ = deadline_of(input_.headers);
   emitted_.clear();
   emissions_ = 0;
+  event_id_.clear();
 }
 
 caf::expected<std::vector<outgoing_record>> context::take_emitted() {

@@ -70,6 +70,7 @@ private:
   std::string processor_;
   cancel_flag cancelled_;
   record input_;
+  mutable std::string event_id_; ///< Empty until somebody asks: it may take reading the value.
   uint32_t attempt_ = 1;
   std::optional<int64_t> deadline_ms_;
   std::vector<outgoing_record> emitted_;

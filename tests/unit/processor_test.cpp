@@ -72,6 +72,15 @@ CAF_TEST(an event is told apart by its header then by its envelope then by its p
   CAF_CHECK_EQUAL(id(R"({"metadata":{"eventId":"e"},"data":)" + std::string(100000, '[') + "}"), place);
 }
 
+CAF_TEST(each record of a context has its own id) {
+  context job{"p"};
+  job.begin({"orders", 0, 7, "", R"({"metadata":{"eventId":"e-1"}})"}, 1);
+  CAF_CHECK_EQUAL(job.event_id(), "e-1");
+  job.emit({.topic = "t"});
+  job.begin({"orders", 0, 8, "", "text"}, 1);
+  CAF_CHECK_EQUAL(job.event_id(), "orders/0/8");
+}
+
 CAF_TEST(an exception fails its record and the processor lives on) {
   testing::processor_harness fragile{make_processor([](const record& in, context&) {
     if (in.value == "bad")
