@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "sluice/ascii.hpp"
 #include "sluice/utf8.hpp"
 
 namespace sluice {
@@ -71,11 +72,8 @@ std::size_t next_piece(std::string_view text, std::size_t begin, std::size_t end
 std::vector<std::string> words_of(std::string_view text) {
   std::vector<std::string> words(1);
   for (char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 'A' && byte <= 'Z')
-      words.back() += static_cast<char>(byte + 32);
-    else if (byte >= 0x80 || (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9'))
-      words.back() += c;
+    if (is_letter_or_digit(c) || static_cast<unsigned char>(c) >= 0x80)
+      words.back() += lower(c);
     else if (!words.back().empty())
       words.emplace_back();
   }

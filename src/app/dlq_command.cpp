@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
@@ -18,6 +17,7 @@
 #include <CLI/Formatter.hpp>
 #include <nlohmann/json.hpp>
 
+#include "sluice/ascii.hpp"
 #include "sluice/error.hpp"
 
 namespace sluice {
@@ -98,7 +98,7 @@ std::string encode(std::string_view text) {
   std::string out;
   for (char c : text) {
     auto byte = static_cast<unsigned char>(c);
-    if (std::isalnum(byte) != 0 || c == '-' || c == '.' || c == '_' || c == '~') {
+    if (is_letter_or_digit(c) || c == '-' || c == '.' || c == '_' || c == '~') {
       out += c;
     } else {
       std::array<char, 4> code{};
@@ -447,8 +447,7 @@ void add_filter(CLI::App& command, dlq_command& into) {
   add("key", "The record's key");
   add("text", "Found in key, value or reason");
   auto is_time = [](const std::string& text) {
-    auto digits = !text.empty() && text.size() <= 15 &&
-                  std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
+    auto digits = !text.empty() && text.size() <= 15 && std::all_of(text.begin(), text.end(), is_digit);
     return digits ? std::string{} : "must be a time in Unix milliseconds";
   };
   for (const auto* name : {"from", "to"})

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <charconv>
 #include <limits>
 #include <numeric>
 #include <type_traits>
 #include <utility>
+
+#include "sluice/ascii.hpp"
 
 namespace sluice {
 
@@ -48,13 +49,6 @@ std::optional<int64_t> parse_duration(std::string_view text) {
     if (suffix == unit.suffix && *value <= std::numeric_limits<int64_t>::max() / unit.milliseconds)
       return *value * unit.milliseconds;
   return std::nullopt;
-}
-
-std::string lower(std::string_view text) {
-  std::string result{text};
-  for (auto& c : result)
-    c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return result;
 }
 
 std::vector<std::string> split_list(std::string_view text) {

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <ctime>
 
+#include "sluice/ascii.hpp"
+
 #include "delivery/signature.hpp"
 
 namespace sluice::outbound {
@@ -18,10 +20,6 @@ constexpr size_t max_line = 75; // one is left for the '=' of a soft break
 constexpr size_t max_address = 254;
 constexpr size_t max_local_part = 64;
 constexpr size_t max_id = 200;
-
-bool is_letter_or_digit(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
 
 bool is_atom_character(char c) {
   return is_letter_or_digit(c) || std::string_view{"!#$%&'*+-/=?^_`{|}~"}.find(c) != std::string_view::npos;
@@ -37,12 +35,6 @@ bool is_dotted(std::string_view text, Predicate fits) {
     before = c;
   }
   return before != '.';
-}
-
-std::string_view trimmed(std::string_view text) {
-  auto first = text.find_first_not_of(' ');
-  return first == std::string_view::npos ? std::string_view{}
-                                         : text.substr(first, text.find_last_not_of(' ') + 1 - first);
 }
 
 std::string date_of(int64_t unix_s) {

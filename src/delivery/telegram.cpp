@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "delivery/delivery.hpp"
+#include "sluice/ascii.hpp"
 #include "sluice/circuit_breaker.hpp"
 #include "sluice/error.hpp"
 
@@ -47,10 +48,7 @@ private:
 } // namespace
 
 bool is_chat(std::string_view text) {
-  auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
-  auto is_name = [is_digit](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '_';
-  };
+  auto is_name = [](char c) { return is_letter_or_digit(c) || c == '_'; };
   if (text.size() > max_chat)
     return false;
   const auto is_number = !text.starts_with('@');

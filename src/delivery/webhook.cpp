@@ -7,6 +7,7 @@
 #include "delivery/delivery.hpp"
 #include "delivery/signature.hpp"
 #include "delivery/transfer.hpp"
+#include "sluice/ascii.hpp"
 #include "sluice/circuit_breaker.hpp"
 #include "sluice/error.hpp"
 
@@ -16,13 +17,6 @@ namespace {
 
 constexpr size_t max_url = 2048;
 constexpr size_t max_id = 200;
-
-std::string lower(std::string text) {
-  for (auto& c : text)
-    if (c >= 'A' && c <= 'Z')
-      c = static_cast<char>(c - 'A' + 'a');
-  return text;
-}
 
 struct url_deleter {
   void operator()(CURLU* url) const noexcept { curl_url_cleanup(url); }

@@ -1,7 +1,7 @@
-#include <algorithm>
 
 #include <nlohmann/json.hpp>
 
+#include "sluice/ascii.hpp"
 #include "sluice/envelope.hpp"
 #include "sluice/json_text.hpp"
 
@@ -16,13 +16,8 @@ constexpr size_t max_documents = 10000;
 
 // "application/json; charset=utf-8" -> "application/json"
 std::string media_type(const request& req) {
-  std::string type{req.header("content-type")};
-  type = type.substr(0, type.find(';'));
-  while (!type.empty() && type.back() == ' ')
-    type.pop_back();
-  std::transform(type.begin(), type.end(), type.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return type;
+  auto type = req.header("content-type");
+  return lower(trimmed(type.substr(0, type.find(';'))));
 }
 
 bool is_json(std::string_view type) {

@@ -15,6 +15,7 @@
 #include "http/io_thread.hpp"
 #include "http/url.hpp"
 #include "http/wire.hpp"
+#include "sluice/ascii.hpp"
 #include "sluice/sse_format.hpp"
 
 namespace sluice::http {
@@ -144,10 +145,7 @@ std::variant<request, response> read_request(const restinio::request_t& from, st
   out.body = from.body();
   out.remote = from.remote_endpoint().address().to_string();
   from.header().for_each_field([&out](const auto& field) {
-    std::string name{field.name()};
-    for (auto& c : name)
-      c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-    auto [at, is_new] = out.headers.try_emplace(std::move(name), field.value());
+    auto [at, is_new] = out.headers.try_emplace(lower(field.name()), field.value());
     if (!is_new)
       at->second.append(at->first == "cookie" ? "; " : ", ").append(field.value());
   });
@@ -213,15 +211,12 @@ void restinio_connections::dispatch(const restinio::request_t& from, const std::
 }
 
 /// Whether a header's list of tokens has this one; case does not matter.
-bool has_token(std::string_view list, std::string_view lower_case) {
+bool has_token(std::string_view list, std::string_view token) {
   while (!list.empty()) {
     auto comma = list.find(',');
     auto one = list.substr(0, comma);
     list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
-    one.remove_prefix(std::min(one.find_first_not_of(" \t"), one.size()));
-    one = one.substr(0, one.find_last_not_of(" \t") + 1);
-    if (std::equal(one.begin(), one.end(), lower_case.begin(), lower_case.end(),
-                   [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b; }))
+    if (same_but_for_case(trimmed(one), token))
       return true;
   }
   return false;
@@ -229,9 +224,7 @@ bool has_token(std::string_view list, std::string_view lower_case) {
 
 /// 16 bytes in base64.
 bool is_socket_key(std::string_view key) {
-  auto is_base64 = [](char c) {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
-  };
+  auto is_base64 = [](char c) { return is_letter_or_digit(c) || c == '+' || c == '/'; };
   return key.size() == 24 && key.ends_with("==") && std::all_of(key.begin(), key.end() - 2, is_base64);
 }
 

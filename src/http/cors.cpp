@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sluice/ascii.hpp"
+
 namespace sluice::http {
 
 cors_policy::cors_policy(const std::vector<std::string>& origins) : origins_(origins) {
@@ -41,10 +43,7 @@ bool is_same_origin(const request& req, bool over_tls) {
   // A page that came unencrypted may have been written by anyone on its way.
   if (over_tls && !origin.starts_with("https://"))
     return false;
-  auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-  return scheme != std::string_view::npos && !host.empty() &&
-         std::equal(host.begin(), host.end(), origin.begin() + static_cast<std::ptrdiff_t>(scheme) + 3, origin.end(),
-                    [&](char a, char b) { return lower(a) == lower(b); });
+  return scheme != std::string_view::npos && !host.empty() && same_but_for_case(host, origin.substr(scheme + 3));
 }
 
 } // namespace sluice::http

@@ -5,6 +5,8 @@
 #include <charconv>
 #include <chrono>
 
+#include "sluice/ascii.hpp"
+
 namespace sluice::http {
 
 namespace {
@@ -34,17 +36,15 @@ size_t head_length(std::string_view bytes, size_t from) {
 }
 
 /// The value of a header, trimmed, or "". Case does not matter.
-std::string_view header_value(std::string_view head, std::string_view lower_case_name) {
+std::string_view header_value(std::string_view head, std::string_view name) {
   while (!head.empty()) {
     auto line = head.substr(0, head.find('\n'));
     head.remove_prefix(std::min(line.size() + 1, head.size()));
-    if (line.size() <= lower_case_name.size() || line[lower_case_name.size()] != ':')
+    if (line.size() <= name.size() || line[name.size()] != ':')
       continue;
-    auto same = std::equal(lower_case_name.begin(), lower_case_name.end(), line.begin(),
-                           [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); });
-    if (!same)
+    if (!same_but_for_case(line.substr(0, name.size()), name))
       continue;
-    line.remove_prefix(lower_case_name.size() + 1);
+    line.remove_prefix(name.size() + 1);
     while (!line.empty() && (line.front() == ' ' || line.front() == '\t'))
       line.remove_prefix(1);
     while (!line.empty() && (line.back() == ' ' || line.back() == '\r' || line.back() == '\t'))

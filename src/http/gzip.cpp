@@ -5,6 +5,8 @@
 
 #include <zlib.h>
 
+#include "sluice/ascii.hpp"
+
 namespace sluice::http {
 
 namespace {
@@ -17,18 +19,6 @@ constexpr int memory_level = 8;
 
 const unsigned char* bytes_of(std::string_view text) {
   return reinterpret_cast<const unsigned char*>(text.data());
-}
-
-std::string_view trimmed(std::string_view text) {
-  text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
-  return text.substr(0, text.find_last_not_of(" \t") + 1);
-}
-
-std::string lower(std::string_view text) {
-  std::string out{text};
-  for (auto& c : out)
-    c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-  return out;
 }
 
 } // namespace

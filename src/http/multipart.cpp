@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sluice/ascii.hpp"
+
 #include "http/url.hpp"
 
 namespace sluice::http {
@@ -11,18 +13,6 @@ namespace {
 constexpr size_t max_parts = 100;
 constexpr size_t max_head = 8192;
 constexpr size_t max_boundary = 70; // RFC 2046
-
-std::string_view trimmed(std::string_view text) {
-  text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
-  return text.substr(0, text.find_last_not_of(" \t") + 1);
-}
-
-std::string lower(std::string_view text) {
-  std::string out{text};
-  for (auto& c : out)
-    c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-  return out;
-}
 
 /// Takes `"…"` or a word, up to the next semicolon.
 std::string take_value(std::string_view& text) {

@@ -4,14 +4,15 @@
 #include <array>
 #include <cstdio>
 
+#include "sluice/ascii.hpp"
+
 namespace sluice::http {
 
 namespace {
 
 bool is_token(std::string_view name) {
   auto fits = [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           std::string_view{"!#$%&'*+-.^_`|~"}.find(c) != std::string_view::npos;
+    return is_letter_or_digit(c) || std::string_view{"!#$%&'*+-.^_`|~"}.find(c) != std::string_view::npos;
   };
   return !name.empty() && std::all_of(name.begin(), name.end(), fits);
 }
@@ -21,16 +22,10 @@ bool is_clean(std::string_view value) {
                       [](char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f; });
 }
 
-bool same_name(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) {
-    return (x >= 'A' && x <= 'Z' ? x + 32 : x) == (y >= 'A' && y <= 'Z' ? y + 32 : y);
-  });
-}
-
 /// Framing is ours: a second length or connection header would let two readers of one response disagree.
 bool is_ours(std::string_view name) {
   for (auto ours : {"connection", "content-length", "content-type", "date", "server", "transfer-encoding"})
-    if (same_name(name, ours))
+    if (same_but_for_case(name, ours))
       return true;
   return false;
 }

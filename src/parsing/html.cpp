@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <charconv>
 
+#include "sluice/ascii.hpp"
 #include "sluice/utf8.hpp"
 
 namespace sluice::parsing {
@@ -34,13 +34,9 @@ constexpr std::array<std::string_view, 22> within_line{"a",      "abbr", "b",   
                                                        "i",      "kbd",  "mark", "q",   "s",    "samp", "small", "span",
                                                        "strong", "sub",  "sup",  "u",   "var",  "wbr"};
 
-bool same(char a, char b) {
-  return std::tolower(static_cast<unsigned char>(a)) == std::tolower(static_cast<unsigned char>(b));
-}
-
 size_t find_caseless(std::string_view text, std::string_view what, size_t from) {
   const auto found = std::search(text.begin() + static_cast<std::ptrdiff_t>(std::min(from, text.size())), text.end(),
-                                 what.begin(), what.end(), same);
+                                 what.begin(), what.end(), [](char a, char b) { return lower(a) == lower(b); });
   return found == text.end() ? std::string_view::npos : static_cast<size_t>(found - text.begin());
 }
 
@@ -86,8 +82,8 @@ size_t end_of_tag(std::string_view html, size_t at) {
 
 std::string tag_name(std::string_view html, size_t at) {
   std::string name;
-  for (; at < html.size() && (std::isalnum(static_cast<unsigned char>(html[at])) != 0); ++at)
-    name += static_cast<char>(std::tolower(static_cast<unsigned char>(html[at])));
+  for (; at < html.size() && is_letter_or_digit(html[at]); ++at)
+    name += lower(html[at]);
   return name;
 }
 

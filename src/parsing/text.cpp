@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "sluice/ascii.hpp"
 #include "sluice/error.hpp"
 #include "sluice/utf8.hpp"
 
@@ -29,11 +30,6 @@ std::string from_utf16(std::string_view bytes, bool big_endian) {
     append_utf8(out, point);
   }
   return out;
-}
-
-std::string_view trimmed(std::string_view text) {
-  text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
-  return text.substr(0, text.find_last_not_of(" \t\r\n") + 1);
 }
 
 /// The line and its end; empties `text` with the last one.
@@ -119,7 +115,7 @@ std::string markdown_text(std::string_view markdown) {
   bool is_code = false;
   while (!markdown.empty()) {
     const auto whole = take_line(markdown);
-    auto line = trimmed(whole);
+    auto line = trimmed(whole, " \t\r\n");
     if (line.starts_with("```") || line.starts_with("~~~")) {
       is_code = !is_code;
       continue;
@@ -131,7 +127,7 @@ std::string markdown_text(std::string_view markdown) {
     if (line.starts_with('#'))
       line.remove_prefix(std::min(line.find_first_not_of("# "), line.size()));
     while (line.starts_with('>'))
-      line = trimmed(line.substr(1));
+      line = trimmed(line.substr(1), " \t\r\n");
     if (line.size() >= 3 && line.find_first_not_of("-=* |:") == std::string_view::npos)
       line = {}; // a rule, or what underlines a heading
     append_inline(out, line);

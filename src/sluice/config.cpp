@@ -1,4 +1,5 @@
 #include "sluice/config.hpp"
+#include "sluice/ascii.hpp"
 
 #include <unistd.h>
 
@@ -139,10 +140,8 @@ std::string quoted(std::string_view text) {
 
 /// Letters, digits, '.', '_', '-': what Kafka allows in topic names, and what is safe in ids, metrics and paths.
 bool is_plain_name(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-           c == '-';
-  });
+  return !text.empty() && std::all_of(text.begin(), text.end(),
+                                      [](char c) { return is_letter_or_digit(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 /// RFC 6901: empty, or "/" first; "~" only as "~0" and "~1".
@@ -174,7 +173,7 @@ bool is_broker(std::string_view text) {
 bool is_base64(std::string_view text) {
   auto digits = text.substr(0, text.size() - (text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0));
   return !digits.empty() && text.size() % 4 == 0 && std::all_of(digits.begin(), digits.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+    return is_letter_or_digit(c) || c == '+' || c == '/';
   });
 }
 
@@ -217,13 +216,6 @@ bool is_origin(std::string_view text) {
       std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~' && (c < 'A' || c > 'Z'); });
   return is_plain && scheme != std::string_view::npos && scheme > 0 && scheme + 3 < text.size() &&
          text.find_first_of("/?#*@,", scheme + 3) == std::string_view::npos;
-}
-
-std::string_view trimmed(std::string_view text) {
-  auto first = text.find_first_not_of(" \t");
-  if (first == std::string_view::npos)
-    return {};
-  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
 }
 
 class checker {

@@ -1,8 +1,8 @@
 #include "sluice/documents.hpp"
+#include "sluice/ascii.hpp"
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <utility>
 
 namespace sluice {
@@ -17,13 +17,6 @@ constexpr std::array<std::pair<document_state, const char*>, 4> names{{
     {document_state::embedded, "embedded"},
     {document_state::failed, "failed"},
 }};
-
-std::string lower(std::string_view text) {
-  std::string out{text};
-  for (auto& c : out)
-    c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return out;
-}
 
 /// As browsers tell (WHATWG, MIME Sniffing): one of these tags comes first.
 bool is_html(const std::string& beginning) {

@@ -1,4 +1,5 @@
 #include "sluice/text_template.hpp"
+#include "sluice/ascii.hpp"
 
 #include <algorithm>
 
@@ -8,16 +9,8 @@ namespace {
 
 bool is_field_name(std::string_view name) {
   return !name.empty() && name.front() != '.' && name.back() != '.' &&
-         std::all_of(name.begin(), name.end(), [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-                  c == '-';
-         });
-}
-
-std::string_view trimmed(std::string_view text) {
-  auto first = text.find_first_not_of(' ');
-  return first == std::string_view::npos ? std::string_view{}
-                                         : text.substr(first, text.find_last_not_of(' ') + 1 - first);
+         std::all_of(name.begin(), name.end(),
+                     [](char c) { return is_letter_or_digit(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 } // namespace

@@ -1,11 +1,12 @@
 #include <algorithm>
-#include <cctype>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
 #include <utility>
 
 #include <openssl/evp.h>
+
+#include "sluice/ascii.hpp"
 
 #include "store/sql.hpp"
 #include "store/store.hpp"
@@ -97,7 +98,7 @@ std::string any_of_words(const std::string& text, char quote) {
   };
   for (char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x80 && std::isalnum(byte) == 0)
+    if (byte < 0x80 && !is_letter_or_digit(c))
       end_word();
     else if (word.size() < max_word || byte >= 0x80)
       word += c;
