@@ -9,6 +9,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sluice/ascii.hpp"
+
 #include "http/crypto.hpp"
 #include "http/key_files.hpp"
 
@@ -56,9 +58,7 @@ response refusal(const std::string& detail, std::string_view field) {
 /// The token of "Bearer <token>"; the scheme's case does not matter.
 std::optional<std::string_view> bearer_of(std::string_view header) {
   constexpr std::string_view scheme = "bearer ";
-  auto fits = header.size() > scheme.size() &&
-              std::equal(scheme.begin(), scheme.end(), header.begin(),
-                         [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); });
+  auto fits = header.size() > scheme.size() && same_but_for_case(header.substr(0, scheme.size()), scheme);
   return fits ? std::optional{header.substr(scheme.size())} : std::nullopt;
 }
 
@@ -243,6 +243,11 @@ std::variant<identity, response> authenticator::identify(const request& req) {
     return identify_token(*token, "Cookie");
   }
   return ask_for_credentials();
+}
+
+bool authenticator::misses_credentials(const request& req) const {
+  return mode_ != auth_mode::none && req.header("authorization").empty() &&
+         !(req.method == "GET" && req.query.contains("ticket")) && !cookie_of(req.header("cookie"), cfg_.cookie);
 }
 
 std::variant<identity, response> authenticator::identify_token(std::string_view token, std::string_view field) const {

@@ -36,6 +36,8 @@ public:
   /// the cookie. Or the answer that says what is wrong: 401, or 403 for a cookie that another site's page has sent
   /// along. Without authentication everyone has every right.
   std::variant<identity, response> identify(const request& req);
+  /// Whether `req` brings no credentials at all, where some are needed.
+  bool misses_credentials(const request& req) const;
   /// A ticket for `who`.
   ticket issue_ticket(const identity& who);
   /// Reads the files of keys and tokens again. On an error all stays as it was.

@@ -144,11 +144,11 @@ void ask_for(const api& with, const request& req, const responder& respond) {
     respond(std::move(*wrong));
     return;
   }
+  const auto* note = with.makes_reports
+                         ? "Report will be generated async and sent to Telegram"
+                         : "This node makes no reports (report.enabled); the request waits for one that does";
   publish_event(with, req, topic, std::move(body),
-                {{"ok", true},
-                 {"message", "Report generation request published to Kafka"},
-                 {"note", "Report will be generated async and sent to Telegram"}},
-                respond);
+                {{"ok", true}, {"message", "Report generation request published to Kafka"}, {"note", note}}, respond);
 }
 
 } // namespace

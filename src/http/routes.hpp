@@ -51,12 +51,14 @@ struct api {
   std::function<void(int64_t after, std::function<void(caf::expected<audit_check_ptr>)>)> verify_audit;
   /// Reports.
   std::function<void(report_query, std::function<void(caf::expected<report_page_ptr>)>)> find_reports;
+  bool makes_reports = false; ///< Here; else another node may.
   /// Asks for documents; null where they are not enabled.
   std::function<void(document_request_ptr, std::function<void(caf::expected<document_reply_ptr>)>)> documents;
   uint32_t max_document_bytes = 52428800;
   std::string embeddings; ///< What makes the vectors.
   /// The body of GET /kafka/status.
   std::function<void(std::function<void(nlohmann::json)>)> status;
+  bool open_status = false; ///< Who brings no credentials is told whether Kafka is connected, and for what.
   /// "" while the server is ready, else why it is not.
   std::function<void(std::function<void(std::string)>)> readiness;
   /// Prometheus text.

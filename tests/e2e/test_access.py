@@ -99,7 +99,7 @@ def test_static_tokens_have_their_rights_and_are_read_again_on_sighup(serve, fol
         stream.wait("the snapshot", lambda one: one.name == "snapshot")
     root.publish(event(2))
     refused(as_user(server, "other-token").get("/kafka/status"), "the token is not known to this server")
-    assert Client(server.port).get("/kafka/status").problem(401)["field"] == "Authorization"
+    assert Client(server.port).get("/metrics").problem(401)["field"] == "Authorization"
 
     write({"token": "new-token", "user": "new"})
     os.kill(server.pid, signal.SIGHUP)
@@ -110,6 +110,20 @@ def test_static_tokens_have_their_rights_and_are_read_again_on_sighup(serve, fol
     eventually("the log says it", lambda: "is not a JSON array of tokens" in server.log())
     assert as_user(server, "new-token").get("/kafka/status").status == 200
     assert not any(name + "-token" in server.log() for name in ("shop", "screen", "root", "other", "new"))
+
+
+def test_the_status_tells_strangers_on_loopback_only_whether_kafka_is_there(serve):
+    server = serve(environment={"SLUICE_TOKEN": "root-token"})
+    whole = as_user(server, "root-token").get("/kafka/status").json()
+    part = Client(server.port).get("/kafka/status").json()
+    assert part == {"ok": True, "kafka": whole["kafka"], "topics": whole["topics"], "consumers": whole["consumers"],
+                    "message": "Kafka is connected and processing events", "producer": {"connected": True},
+                    "consumer": {"connected": True}}
+    assert {"aggregations", "outbox", "node"} <= set(whole) and "currentAggregation" in whole["consumer"]
+    Client(server.port).get("/kafka/status?ticket=none").problem(401)
+    beyond = serve(environment={"SLUICE_TOKEN": "root-token"}, http={"host": "0.0.0.0"})
+    assert Client(beyond.port).get("/kafka/status").problem(401)["field"] == "Authorization"
+    assert as_user(beyond, "root-token").get("/kafka/status").status == 200
 
 
 def test_a_jwt_opens_what_it_says_and_no_more(serve):
@@ -258,7 +272,7 @@ def test_pages_of_allowed_origins_may_read_answers_and_errors(serve):
     assert {"authorization", "content-type", "last-event-id", "idempotency-key", "traceparent"} == set(
         got.headers["access-control-allow-headers"].lower().split(", "))
 
-    for method, path, status in (("GET", "/livez", 200), ("GET", "/kafka/status", 401), ("GET", "/nowhere", 404),
+    for method, path, status in (("GET", "/livez", 200), ("GET", "/metrics", 401), ("GET", "/nowhere", 404),
                                  ("DELETE", "/livez", 405), ("GET", "/events", 401), ("POST", "/events", 401)):
         got = client.request(method, path, headers={"Origin": "https://app.example"})
         assert got.status == status and got.headers["access-control-allow-origin"] == "https://app.example", (path, got)

@@ -48,6 +48,7 @@ struct fixture {
       else
         answer(std::make_shared<const audit_check>(pieces.at(verified.size() - 1)));
     };
+    api.makes_reports = true;
     api.find_reports = [this](report_query query, auto answer) {
       sought = std::move(query);
       if (broken)
@@ -251,6 +252,9 @@ CAF_TEST(a report is asked for as the reference has it) {
   CAF_CHECK_EQUAL(body.at("message").get<std::string>(), "Report generation request published to Kafka");
   CAF_CHECK_EQUAL(body.at("note").get<std::string>(), "Report will be generated async and sent to Telegram");
   CAF_CHECK_EQUAL(published.at(0).topic, "report.generate");
+  api.makes_reports = false;
+  CAF_CHECK(post("/kafka/test/report", R"({"reportType":"weekly"})").at("note").get<std::string>().find("waits") !=
+            std::string::npos);
   CAF_CHECK_EQUAL(post("/kafka/test/report", R"({"reportType":"yearly"})", 400).at("field").get<std::string>(),
                   "/reportType");
   CAF_CHECK_EQUAL(post("/kafka/test/report", "{}", 400).at("field").get<std::string>(), "/reportType");
