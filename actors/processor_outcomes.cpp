@@ -173,12 +173,13 @@ void processor_supervisor_state::fail(item what, const caf::error& error) {
   const auto next_ms = unix_ms(at + delay);
   if (!is_retryable(code_of(error)) || (!told && what.attempt >= cfg.max_attempts) ||
       next_ms > first_failure + cfg.retry_budget.count()) {
-    bury(what, error);
+    bury(what, error, what.attempt);
     return;
   }
   if (auto deadline = deadline_of(what.batch->headers(what.index)); deadline && *deadline <= next_ms) {
     bury(what,
-         make_failure(ec::expired, "its deadline comes before its next attempt; the last one: " + describe(error)));
+         make_failure(ec::expired, "its deadline comes before its next attempt; the last one: " + describe(error)),
+         what.attempt);
     return;
   }
   log(told ? log_level::debug : log_level::info, name, "an attempt failed, trying again",
@@ -199,13 +200,13 @@ void processor_supervisor_state::fail(item what, const caf::error& error) {
   park(owner, std::move(what), at + delay);
 }
 
-void processor_supervisor_state::bury(const item& what, const caf::error& error) {
+void processor_supervisor_state::bury(const item& what, const caf::error& error, uint32_t attempts) {
   auto it = parked.find(what.parked);
   auto letter = std::make_shared<failed_record>(failed_record_of(*what.batch, what.index));
   letter->processor = cfg.name;
   letter->error = code_of(error) == ec::no_error ? ec::processor_failed : code_of(error);
   letter->reason = code_of(error) == ec::no_error ? describe(error) : text_of(error);
-  letter->attempts = what.attempt;
+  letter->attempts = attempts;
   letter->last_failure_ms = unix_ms(now());
   letter->first_failure_ms = it == parked.end() ? letter->last_failure_ms : it->second.first_failure_ms;
   auto id = next_id++;

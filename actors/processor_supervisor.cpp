@@ -318,7 +318,7 @@ void processor_supervisor_state::settle(worker_slot& slot, const processor_work_
       break;
     }
     case fate::expired:
-      bury(one, make_failure(ec::expired, "its deadline has passed"));
+      bury(one, make_failure(ec::expired, "its deadline has passed"), one.attempt - 1); // this one was not begun
       break;
     default:
       fail(one, i < count ? work->outcomes[i].error : broken);

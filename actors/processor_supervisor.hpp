@@ -146,7 +146,7 @@ struct processor_supervisor_state {
   /// They are processed, and what they emitted is with the broker.
   void finish(std::vector<item> done);
   void fail(item what, const caf::error& error);
-  void bury(const item& what, const caf::error& error);
+  void bury(const item& what, const caf::error& error, uint32_t attempts);
   /// Its partition goes before it has an end.
   void drop(const item& what);
   /// Whether the item's partition is still ours; else it is dropped.

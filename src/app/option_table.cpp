@@ -67,7 +67,7 @@ std::vector<option> table() {
     {.key = "kafka.sslCa", .field = SLUICE_FIELD(kafka.ssl_ca), .help = "File of CA certificates to trust (ssl.ca.location); empty = the system's."},
     {.key = "kafka.queueRecords", .field = SLUICE_FIELD(kafka.queue_records), .help = "Records waiting to be sent, at most; beyond it publishers get 503.", .min = 1, .max = 10000000},
     {.key = "kafka.queueKib", .field = SLUICE_FIELD(kafka.queue_kib), .help = "KiB of records waiting to be sent, at most; beyond it publishers get 503.", .min = 1, .max = 2097151},
-    {.key = "kafka.createCatalogue", .field = SLUICE_FIELD(kafka.create_catalogue), .help = "With kafka.createTopics: also create all topics of the catalogue (src/sluice/topics.hpp), whether something here uses them or not."},
+    {.key = "kafka.createCatalogue", .field = SLUICE_FIELD(kafka.create_catalogue), .help = "With kafka.createTopics: also create all topics of the catalogue (`<sluice/topics.hpp>` names them), whether something here uses them or not."},
     {.key = "kafka.createTopics", .field = SLUICE_FIELD(kafka.create_topics), .help = "Create missing topics at start, where the broker allows it."},
     {.key = "kafka.partitions", .field = SLUICE_FIELD(kafka.partitions), .help = "Partitions of topics created here; -1 = the broker's default.", .min = -1, .max = 100000},
 

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import http.client
+import http.server
 import itertools
 import json
 import os
@@ -586,6 +587,43 @@ def consume(bootstrap, topic, committed=True):
 
 def values_of(records):
     return [json.loads(one["payload"]) for one in records]
+
+
+class JsonServer:
+    """Takes JSON that is posted to it: `posts` has path, headers (names in lower case), body, its bytes as `raw`, and the
+    time (`at`, monotonic). `answer(post)` gives (status, headers, body)."""
+
+    def __init__(self, answer):
+        posts = self.posts = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                raw_body = self.rfile.read(int(self.headers["Content-Length"]))
+                post = {"path": self.path, "headers": {name.lower(): value for name, value in self.headers.items()},
+                        "body": json.loads(raw_body), "raw": raw_body, "at": time.monotonic()}
+                posts.append(post)
+                status, headers, body = answer(post)
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                for name, value in {"Content-Length": len(data), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class Feeder:

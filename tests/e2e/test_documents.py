@@ -2,18 +2,16 @@
 
 import contextlib
 import hashlib
-import http.server
 import json
 import pathlib
 import subprocess
-import threading
 import time
 import zlib
 from collections import Counter
 
 import pytest
 
-from support import clean_environment, config_for, connect, consume, eventually, free_port, raw, status_of, unique
+from support import JsonServer, clean_environment, config_for, connect, consume, eventually, free_port, raw, status_of, unique
 from test_processors import check_sum, count
 
 KEY = "sk-hunter2-embeddings"
@@ -39,43 +37,21 @@ def pdf(text="Hello from a PDF", content=None, filters="", trailer=""):
     return out + b"trailer\n<</Size 6/Root 1 0 R%s>>\nstartxref\n%d\n%%%%EOF\n" % (trailer.encode(), table)
 
 
-class Embeddings:
+class Embeddings(JsonServer):
     """An endpoint in OpenAI's shape. `answer(number, body)` may say otherwise than 200 by (status, headers, body)."""
 
     def __init__(self, answer=lambda number, body: None, slow=0):
-        posts = self.posts = []
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                posts.append({"path": self.path, "key": self.headers.get("Authorization"), "body": body})
-                status, headers, text = answer(len(posts), body) or (200, {}, {"object": "list", "data": [
-                    {"object": "embedding", "index": i, "embedding": [float(len(one)), 1.0, float(one.count("x"))]}
-                    for i, one in reversed(list(enumerate(body["input"])))]})
-                time.sleep(slow)
-                data = json.dumps(text).encode()
-                self.send_response(status)
-                for name, value in {"Content-Length": len(data), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1/embeddings"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        def respond(post):
+            said = answer(len(self.posts), post["body"]) or (200, {}, {"object": "list", "data": [
+                {"object": "embedding", "index": i, "embedding": [float(len(one)), 1.0, float(one.count("x"))]}
+                for i, one in reversed(list(enumerate(post["body"]["input"])))]})
+            time.sleep(slow)
+            return said
+        super().__init__(respond)
+        self.url += "/v1/embeddings"
 
     def texts(self):
         return Counter(text for post in list(self.posts) for text in post["body"]["input"])
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
@@ -432,7 +408,7 @@ def test_embeddings_come_from_an_endpoint_in_batches(store, embeddings, library)
     one = upload(server, words(900).encode())
     now = wait_state(server, one)
     assert now["embeddings"] == "mini" and now["chunks"] > 40
-    assert all(post["path"] == "/v1/embeddings" and post["key"] == f"Bearer {KEY}" and post["body"]["model"] == "mini"
+    assert all(post["path"] == "/v1/embeddings" and post["headers"]["authorization"] == f"Bearer {KEY}" and post["body"]["model"] == "mini"
                for post in model.posts)
     assert max(len(post["body"]["input"]) for post in model.posts) == 32
     assert set(model.texts().values()) == {1}

@@ -5,7 +5,6 @@ import email
 import email.policy
 import hashlib
 import hmac
-import http.server
 import json
 import random
 import subprocess
@@ -15,7 +14,7 @@ from collections import Counter
 
 import pytest
 
-from support import ROOT, config_for, consume, end_with_parent, eventually, free_port, produce, run_cli, unique
+from support import ROOT, JsonServer, config_for, consume, end_with_parent, eventually, free_port, produce, run_cli, unique
 from conftest import not_here
 from test_processors import check_sum, count, letters
 
@@ -62,48 +61,22 @@ class MailServer:
         self.lines = [one for one in self.lines if "ready" not in one]
 
 
-class WebServer:
-    """Telegram's Bot API in shape, and webhooks. What comes is in `posts`; `answer(path, body, times)` may say otherwise
-    than 200 by (status, headers, body); `times` = how often this was asked before."""
+class WebServer(JsonServer):
+    """Telegram's Bot API in shape, and webhooks. `answer(path, body, times)` may say otherwise than 200 by (status, headers,
+    body); `times` = how often this was asked before."""
 
     def __init__(self, answer=lambda path, body, times: None):
-        posts = self.posts = []
         asked = Counter()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                raw = self.rfile.read(int(self.headers["Content-Length"]))
-                body = json.loads(raw)
-                posts.append({"path": self.path, "body": body, "raw": raw, "at": time.monotonic(),
-                              "headers": {name.lower(): value for name, value in self.headers.items()}})
-                what = self.path, body.get("chat_id", body.get("id"))
-                status, headers, text = answer(self.path, body, asked[what]) or (
-                    200, {}, {"ok": True, "result": {"message_id": len(posts)}})
-                asked[what] += 1
-                data = json.dumps(text).encode()
-                self.send_response(status)
-                for name, value in {"Content-Length": len(data), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_port
-        self.url = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        def respond(post):
+            path, body = post["path"], post["body"]
+            what = path, body.get("chat_id", body.get("id"))
+            asked[what] += 1
+            return answer(path, body, asked[what] - 1) or (200, {}, {"ok": True, "result": {"message_id": len(self.posts)}})
+        super().__init__(respond)
 
     def texts(self):
         return [one["body"].get("text") for one in list(self.posts)]
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture(scope="module")

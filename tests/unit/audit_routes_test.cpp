@@ -10,6 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+#include "route_call.hpp"
+
 using namespace sluice;
 using nlohmann::json;
 
@@ -64,21 +66,15 @@ struct fixture {
 
   http::response call(const std::string& method, const std::string& path, const std::string& body = {},
                       std::map<std::string, std::string> query = {}, const std::string& accept = {}) {
-    auto routes = http::make_routes(api);
-    auto match = routes.find(method, path);
-    CAF_REQUIRE(match.found != nullptr);
     http::request req;
     req.method = method;
     req.path = path;
-    req.params = match.params;
     req.query = std::move(query);
     req.body = body;
     req.headers["accept"] = accept;
     if (!token.empty())
       req.headers["authorization"] = "Bearer " + token;
-    http::response result;
-    match.found->answer(std::move(req), [&result](http::response got) { result = std::move(got); });
-    return result;
+    return call_route(api, std::move(req));
   }
   json get(const std::string& path, std::map<std::string, std::string> query = {}, int status = 200) {
     auto got = call("GET", path, {}, std::move(query));

@@ -114,11 +114,13 @@ CAF_TEST(list shows the topics in columns) {
                   {"oldest", 1700000000000},
                   {"newest", nullptr},
                   {"errors", {{"rejected", 5}}},
-                  {"complete", false}}}}});
+                  {"complete", false}}}},
+               {"leftOut", 7}});
   CAF_CHECK_EQUAL(run({"list"}), 0);
   CAF_CHECK_EQUAL(asked[0].path, "/kafka/dlq");
   CAF_CHECK_EQUAL(out.str(), "TOPIC       LETTERS  REDRIVEN  OLDEST                NEWEST  ERRORS\n"
-                             "orders.dlq  5        1         2023-11-14T22:13:20Z  -       rejected 5, …\n");
+                             "orders.dlq  5        1         2023-11-14T22:13:20Z  -       rejected 5, …\n"
+                             "and 7 more topics; look into each by its name\n");
 }
 
 CAF_TEST(list passes its filter on and says how to go on) {

@@ -12,6 +12,8 @@
 #include "http/multipart.hpp"
 #include "http/routes.hpp"
 
+#include "route_call.hpp"
+
 using namespace sluice;
 using nlohmann::json;
 
@@ -61,20 +63,13 @@ struct fixture {
 
   http::response call(const std::string& method, const std::string& path, const std::string& body = {},
                       std::map<std::string, std::string> headers = {}, std::map<std::string, std::string> query = {}) {
-    auto routes = http::make_routes(with);
-    auto match = routes.find(method, path);
-    CAF_REQUIRE(match.found != nullptr);
     http::request req;
     req.method = method;
     req.path = path;
     req.body = body;
     req.headers = std::move(headers);
     req.query = std::move(query);
-    req.params = match.params;
-    http::response got;
-    got.status = 0;
-    match.found->answer(req, [&got](http::response what) { got = std::move(what); });
-    return got;
+    return call_route(with, std::move(req));
   }
   const document_upload& upload() const { return std::get<document_upload>(asked->what); }
 

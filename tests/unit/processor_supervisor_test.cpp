@@ -467,6 +467,7 @@ CAF_TEST(a record past its deadline is not processed but buried and counted) {
   CAF_CHECK_EQUAL(trace, (texts{"timely"}));
   CAF_REQUIRE_EQUAL(buried().size(), 1u);
   CAF_CHECK_EQUAL(buried().front()->error, ec::expired);
+  CAF_CHECK_EQUAL(buried().front()->attempts, 0u);
   CAF_CHECK_EQUAL(numbers.expired.get(), 1u);
   check_sum();
 }
@@ -478,6 +479,7 @@ CAF_TEST(a retry that would come after the deadline is not waited for) {
   CAF_CHECK_EQUAL(trace.size(), 1u);
   CAF_REQUIRE_EQUAL(buried().size(), 1u);
   CAF_CHECK_EQUAL(buried().front()->error, ec::expired);
+  CAF_CHECK_EQUAL(buried().front()->attempts, 1u);
 }
 
 CAF_TEST(an input is done once the broker has what it emitted) {
