@@ -683,7 +683,7 @@ def bench_processors(broker, folder, given):
         results["supervision"].append(run := tool("supervision", "--records", events, "--concurrency", 4))
         say(f"processors, supervision alone: {run['perSecond']:,.0f}/s, {run['cpuUsPerRecord']:.2f} us of CPU a record")
         for name, ideal, options in WAITING:
-            records = 10000 if given.quick or "--vary" in options else 300000
+            records = 10000 if given.quick or "--vary" in options else 1000000
             run = tool("supervision", "--records", records, *options)
             results["waiting"][name].append(run | {"ideal": ideal(records)})
             say(f"processors, {name}: {records:,} in {run['seconds']:.2f} s")
