@@ -12,6 +12,9 @@ namespace sluice {
 namespace {
 
 constexpr size_t none = std::numeric_limits<size_t>::max();
+// A summary has to fit into a record, which by Kafka's defaults is 1 MiB.
+constexpr size_t max_sample_bytes = 65536;
+constexpr size_t max_samples_bytes = 524288;
 
 void append_sums(std::string& out, const event_sums& sums, bool with_average) {
   out += "\"totalEvents\":" + std::to_string(sums.count) + ",\"sumOfValues\":";
@@ -136,6 +139,8 @@ aggregation::window_iterator aggregation::window_of(std::string_view key, const 
 }
 
 void aggregation::remember(window& where, size_t source, std::string_view event) {
+  if (event.size() > max_sample_bytes)
+    return;
   if (where.samples.size() < cfg_.sample_size) {
     where.samples.emplace_back();
   } else { // reuse the oldest one's memory
@@ -334,10 +339,14 @@ std::string aggregation::summary(const window& which, const event_sums& total, c
          "},\"statistics\":{";
   append_sums(out, total, true);
   out += "},\"eventSample\":[";
+  size_t bytes = 0;
+  auto first = which.samples.end();
+  while (first != which.samples.begin() && (bytes += std::prev(first)->event.size()) <= max_samples_bytes)
+    --first;
   const char* comma = "";
-  for (const auto& one : which.samples) {
+  for (; first != which.samples.end(); ++first) {
     out += comma;
-    out += one.event;
+    out += first->event;
     comma = ",";
   }
   out += "]}";

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "sluice/processor.hpp"
+#include "sluice/utf8.hpp"
 
 #include "crash.hpp"
 
@@ -14,6 +15,12 @@ namespace {
 constexpr std::chrono::minutes answer_timeout{2}; // the producer answers within its delivery timeout
 constexpr std::chrono::milliseconds first_delay{200};
 constexpr std::chrono::milliseconds max_delay{10000};
+constexpr std::size_t max_reason_bytes = 4096;
+
+std::string shortened(const std::string& reason) {
+  return reason.size() <= max_reason_bytes ? reason
+                                           : reason.substr(0, whole_characters(reason, max_reason_bytes - 3)) + "…";
+}
 
 } // namespace
 
@@ -32,12 +39,15 @@ failed_record failed_record_of(const record_batch& batch, std::size_t index) {
   return failed;
 }
 
-outgoing_record make_dead_letter(const failed_record& failed) {
+outgoing_record make_dead_letter(const failed_record& failed, letter_size size) {
   outgoing_record record;
   record.topic = failed.topic + ".dlq";
-  record.key = failed.key;
-  record.value = failed.value;
-  record.headers = failed.headers;
+  if (size != letter_size::place_only) {
+    record.key = failed.key;
+    record.headers = failed.headers;
+  }
+  if (size == letter_size::whole)
+    record.value = failed.value;
   auto add = [&](const char* header, std::string value) { record.headers.push_back({header, std::move(value)}); };
   add("sluice-dlq-topic", failed.topic);
   add("sluice-dlq-partition", std::to_string(failed.partition));
@@ -45,10 +55,12 @@ outgoing_record make_dead_letter(const failed_record& failed) {
   add("sluice-dlq-timestamp", std::to_string(failed.timestamp_ms));
   add("sluice-dlq-processor", failed.processor);
   add("sluice-dlq-error", to_string(failed.error));
-  add("sluice-dlq-reason", failed.reason);
+  add("sluice-dlq-reason", shortened(failed.reason));
   add("sluice-dlq-attempts", std::to_string(failed.attempts));
   add("sluice-dlq-first-failure", std::to_string(failed.first_failure_ms));
   add("sluice-dlq-last-failure", std::to_string(failed.last_failure_ms));
+  if (size != letter_size::whole)
+    add("sluice-dlq-missing", size == letter_size::without_value ? "value" : "value,key,headers");
   return record;
 }
 
@@ -59,6 +71,10 @@ void dead_letter_state::attempt(uint64_t id) {
       .then(
           [this, id](const deliveries& results) {
             const auto& result = results->front();
+            if (result.error == ec::too_large && shrink(id, result.reason)) {
+              attempt(id);
+              return;
+            }
             if (result.error != ec::no_error) {
               repeat(id, to_string(result.error) + ": " + result.reason);
               return;
@@ -69,6 +85,20 @@ void dead_letter_state::attempt(uint64_t id) {
             letters.erase(it);
           },
           [this, id](const caf::error& error) { repeat(id, describe(error)); });
+}
+
+bool dead_letter_state::shrink(uint64_t id, const std::string& reason) {
+  auto& one = letters.at(id);
+  if (one.size == letter_size::place_only)
+    return false;
+  one.size = one.size == letter_size::whole ? letter_size::without_value : letter_size::place_only;
+  one.record = std::make_shared<std::vector<outgoing_record>>(1, make_dead_letter(*one.failed, one.size));
+  log(log_level::error, name, "a dead letter is too large for its topic, it is written without what is large",
+      {{"topic", one.failed->topic},
+       {"partition", std::to_string(one.failed->partition)},
+       {"offset", std::to_string(one.failed->offset)},
+       {"cause", reason}});
+  return true;
 }
 
 void dead_letter_state::repeat(uint64_t id, const std::string& reason) {
@@ -101,10 +131,12 @@ dead_letter_actor::behavior_type dead_letter(dead_letter_state::self_pointer sel
              {"offset", std::to_string(failed->offset)},
              {"processor", failed->processor},
              {"error", to_string(failed->error)},
-             {"cause", failed->reason}});
+             {"cause", shortened(failed->reason)}});
         auto id = st.next_id++;
         auto promise = self->make_response_promise<atom::done>();
-        st.letters[id] = {std::make_shared<std::vector<outgoing_record>>(1, make_dead_letter(*failed)), promise, 0};
+        st.letters[id] = {.failed = failed,
+                          .record = std::make_shared<std::vector<outgoing_record>>(1, make_dead_letter(*failed)),
+                          .promise = promise};
         st.attempt(id);
         return promise;
       },

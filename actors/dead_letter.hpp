@@ -17,20 +17,27 @@ namespace sluice {
 /// The record at `index` as it was read; who gave up, when and why is for the caller to say.
 failed_record failed_record_of(const record_batch& batch, std::size_t index);
 
+/// How much of a record goes into its letter. Less than all only where Kafka does not take that.
+enum class letter_size : uint8_t { whole, without_value, place_only };
+
 /// The record for `<topic>.dlq`: key, value and headers as they were, plus the `sluice-dlq-*` headers that say where it
-/// came from and why it is here.
-outgoing_record make_dead_letter(const failed_record& failed);
+/// came from, why it is here, and what is missing. The reason has 4 KiB at most.
+outgoing_record make_dead_letter(const failed_record& failed, letter_size size = letter_size::whole);
 
 struct dead_letter_state {
   using self_pointer = dead_letter_actor::stateful_pointer<dead_letter_state>;
   struct letter {
+    failed_ptr failed;
     outgoing_ptr record;
     caf::typed_response_promise<atom::done> promise;
     uint32_t attempts = 0;
+    letter_size size = letter_size::whole;
   };
   explicit dead_letter_state(self_pointer self) : self(self) {}
   void attempt(uint64_t id);
   void repeat(uint64_t id, const std::string& reason);
+  /// Makes the letter smaller; false where it cannot be.
+  bool shrink(uint64_t id, const std::string& reason);
 
   self_pointer self;
   std::shared_ptr<role<kafka_producer_actor>> producer;

@@ -314,6 +314,11 @@ redrive_report::result dlq_job_state::examine(const dlq_letter& letter) const {
   // Who may write to a dead-letter topic must not be able to have an operator write elsewhere.
   if (letter.origin.topic + std::string{dlq_suffix} != letter.topic || letter.origin.partition < 0)
     refuse("no_origin", "its headers do not say that it comes from the topic this is the dead-letter topic of");
+  else if (!letter.missing.empty() && !(letter.missing == "value" && order->replace))
+    refuse("incomplete", "it is without its " + letter.missing + ", which was too large for " + letter.topic +
+                             "; the record is at " + letter.origin.topic + "/" +
+                             std::to_string(letter.origin.partition) + "/" + std::to_string(letter.origin.offset) +
+                             (letter.missing == "value" ? "; send it with \"value\"" : ""));
   else if (letter.redrives >= settings.max_redrives)
     refuse("loop_guard", "it has been sent back " + std::to_string(letter.redrives) +
                              " times and came back each time; dlq.maxRedrives allows " +

@@ -229,6 +229,7 @@ void outbox_state::settle(int64_t id, const delivery& result) {
     }
     break;
   case ec::kafka_refused:
+  case ec::too_large:
     set_aside(id, std::move(what), result.reason);
     break;
   default:

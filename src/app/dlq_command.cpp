@@ -200,6 +200,8 @@ void print_letter(std::ostream& out, const json& letter) {
   add("error", member(letter, "error"));
   add("reason", member(letter, "reason"));
   add("attempts", member(letter, "attempts"));
+  if (letter.contains("missing"))
+    add("missing", member(letter, "missing"));
   add("first failure", time_text(letter.value("firstFailure", json())));
   add("last failure", time_text(letter.value("lastFailure", json())));
   add("event id", member(letter, "eventId"));

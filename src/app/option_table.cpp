@@ -184,7 +184,7 @@ std::vector<option> table() {
     {.key = "aggregation.batchSize", .field = SLUICE_AGGREGATION(batch_size), .help = "A window closes at this many events …", .min = 1, .max = 1000000000},
     {.key = "aggregation.interval", .field = SLUICE_AGGREGATION(interval), .help = "… or this long after its first one, whichever is sooner. `intervalMs` is another name for it.",
      .alias = "intervalMs", .min = 1, .max = week},
-    {.key = "aggregation.sampleSize", .field = SLUICE_AGGREGATION(sample_size), .help = "How many of the last events a summary shows.", .max = 1000},
+    {.key = "aggregation.sampleSize", .field = SLUICE_AGGREGATION(sample_size), .help = "How many of the last events a summary shows; the last 512 KiB of them, and none that is larger than 64 KiB.", .max = 1000},
     {.key = "aggregation.commitInterval", .field = SLUICE_AGGREGATION(commit_interval), .help = "Summaries due within it share one transaction.", .min = 1, .max = minute},
     {.key = "aggregation.maxWindows", .field = SLUICE_AGGREGATION(max_windows), .help = "With a keyPointer: open windows, at most; beyond it the oldest closes early.", .min = 1, .max = 10000000},
     {.key = "aggregation.inFlightRecords", .field = SLUICE_AGGREGATION(in_flight_records), .help = "Records between consumer and aggregator, at most.", .min = 1, .max = 10000000},

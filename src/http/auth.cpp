@@ -246,8 +246,8 @@ std::variant<identity, response> authenticator::identify(const request& req) {
 }
 
 bool authenticator::misses_credentials(const request& req) const {
-  return mode_ != auth_mode::none && req.header("authorization").empty() &&
-         !(req.method == "GET" && req.query.contains("ticket")) && !cookie_of(req.header("cookie"), cfg_.cookie);
+  return mode_ != auth_mode::none && req.header("authorization").empty() && !req.query.contains("ticket") &&
+         !cookie_of(req.header("cookie"), cfg_.cookie);
 }
 
 std::variant<identity, response> authenticator::identify_token(std::string_view token, std::string_view field) const {

@@ -100,6 +100,8 @@ std::string to_json(const dlq_page::entry& entry, bool whole) {
     body["origin"] = place(letter.origin);
     body["origin"]["timestamp"] = time_or_null(letter.origin_timestamp_ms);
   }
+  if (!letter.missing.empty())
+    body["missing"] = letter.missing;
   if (letter.redriven)
     body["redriven"] = {{"at", letter.redriven->at_ms},
                         {"by", letter.redriven->by.empty() ? json() : json(letter.redriven->by)},
@@ -352,7 +354,7 @@ int status_of(const std::string& error) {
     return 409;
   if (error == "not_found" || error == "unknown_topic")
     return 404;
-  return error == "no_origin" || error == "kafka_refused" ? 422 : 503;
+  return error == "no_origin" || error == "incomplete" || error == "kafka_refused" || error == "too_large" ? 422 : 503;
 }
 
 response report_answer(const redrive_order& order, const redrive_report& report) {

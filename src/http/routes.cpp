@@ -251,6 +251,8 @@ response failure(ec code, const std::string& reason) {
     return problem(404, reason);
   case ec::busy:
     return problem(409, reason);
+  case ec::too_large:
+    return problem(413, reason);
   case ec::kafka_refused:
     return problem(422, "Kafka refused the record: " + reason);
   default:

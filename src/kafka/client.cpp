@@ -178,6 +178,9 @@ ec code_of_kafka(rd_kafka_resp_err_t error) noexcept {
   case RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS:
   case RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION:
     return ec::kafka_unreachable;
+  case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+  case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+    return ec::too_large;
   case RD_KAFKA_RESP_ERR__DESTROY:
   case RD_KAFKA_RESP_ERR__PURGE_QUEUE:
   case RD_KAFKA_RESP_ERR__PURGE_INFLIGHT:

@@ -167,6 +167,8 @@ property_list producer_properties(const kafka_config& cfg) {
       // Else a second request waits for the answer to the first.
       {"socket.nagle.disable", "true"},
       {"partitioner", "murmur2_random"},
+      // How large a record may be is for its topic to say. Below what brokers take as a request (100 MiB).
+      {"message.max.bytes", "67108864"},
       {"message.timeout.ms", ms(cfg.delivery_timeout)},
       {"message.send.max.retries", std::to_string(cfg.retry_retries)},
       {"retry.backoff.ms", ms(cfg.retry_initial_time)},

@@ -24,7 +24,7 @@ caf::error refusal(rd_kafka_resp_err_t error, const outgoing_record& record) {
                         "topic \"" + record.topic + "\" has no partition " + std::to_string(record.partition));
   case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
     return make_failure(
-        ec::kafka_refused,
+        ec::too_large,
         too_large((record.value ? record.value->size() : 0) + (record.key ? record.key->size() : 0), record.topic));
   default:
     return kafka_failure(error, "topic \"" + record.topic + "\"");

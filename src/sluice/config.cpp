@@ -256,6 +256,12 @@ public:
 private:
   void add(std::string key, std::string text) { problems_.push_back({std::move(key), std::move(text)}); }
 
+  /// One whose dead letters need a topic too.
+  void check_input(const std::string& key, const std::string& topic) {
+    check_topic(key, topic);
+    if (is_topic_name(topic) && !is_topic_name(topic + ".dlq"))
+      add(key, quoted(topic) + " is too long: 245 characters at most, as its dead letters are in \"<topic>.dlq\"");
+  }
   void check_topic(const std::string& key, const std::string& topic) {
     if (!is_topic_name(topic))
       add(key, quoted(topic) + " is not a topic name: 1 to 249 letters, digits, '.', '_' and '-'");
@@ -409,7 +415,7 @@ private:
       add(at + ".topics", "is empty; name at least one topic to read");
     std::set<std::string> seen;
     for (const auto& topic : x.topics) {
-      check_topic(at + ".topics", topic);
+      check_input(at + ".topics", topic);
       if (!seen.insert(topic).second)
         add(at + ".topics", quoted(topic) + " is named twice");
     }
@@ -472,7 +478,7 @@ private:
     else if (!processors_.insert(x.name).second)
       add(at + ".name", quoted(x.name) + " is the name of another processor too; names must differ");
     for (const auto& topic : x.topics)
-      check_topic(at + ".topics", topic);
+      check_input(at + ".topics", topic);
     for (const auto& topic : x.outputs)
       check_topic(at + ".outputs", topic);
     if (x.retry_max.count() > 0 && x.retry_initial > x.retry_max)

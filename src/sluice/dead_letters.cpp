@@ -41,6 +41,8 @@ void read_member(dlq_letter& into, std::string_view name, const std::string& val
     into.error = value;
   else if (name == "reason")
     into.reason = value;
+  else if (name == "missing")
+    into.missing = value;
   else if (name == "attempts")
     read_number(value, into.attempts);
   else if (name == "first-failure")

@@ -51,6 +51,8 @@ struct dlq_letter {
   topic_partition origin;               ///< Its topic is empty where the headers do not tell it.
   int64_t origin_timestamp_ms = -1;
   std::string processor, error, reason;
+  /// What it does not have, as it was too large for the dead-letter topic: "", "value" or "value,key,headers".
+  std::string missing;
   uint32_t attempts = 0;
   int64_t first_failure_ms = 0;
   int64_t last_failure_ms = 0;

@@ -6,12 +6,14 @@
 #include <caf/message.hpp>
 
 #include "sluice/interfaces.hpp" // the code's type ID, which CAF 0.18 wants
+#include "sluice/utf8.hpp"
 
 namespace sluice {
 
 namespace {
 
-constexpr std::array<std::pair<ec, const char*>, 21> names{{
+constexpr std::size_t max_failure_text = 4096;
+constexpr std::array<std::pair<ec, const char*>, 22> names{{
     {ec::no_error, "no_error"},
     {ec::malformed_record, "malformed_record"},
     {ec::queue_full, "queue_full"},
@@ -33,12 +35,13 @@ constexpr std::array<std::pair<ec, const char*>, 21> names{{
     {ec::busy, "busy"},
     {ec::storage_full, "storage_full"},
     {ec::store_unavailable, "store_unavailable"},
+    {ec::too_large, "too_large"},
 }};
 
 } // namespace
 
 bool is_retryable(ec code) noexcept {
-  return code != ec::malformed_record && code != ec::rejected && code != ec::expired;
+  return code != ec::malformed_record && code != ec::rejected && code != ec::expired && code != ec::too_large;
 }
 
 std::string to_string(ec code) {
@@ -69,6 +72,8 @@ bool from_integer(uint8_t value, ec& code) {
 #endif
 
 caf::error make_failure(ec code, std::string text) {
+  if (text.size() > max_failure_text)
+    text = text.substr(0, whole_characters(text, max_failure_text - 3)) + "…";
   return caf::error{code, caf::make_message(std::move(text))};
 }
 

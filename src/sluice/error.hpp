@@ -57,6 +57,8 @@ enum class ec : uint8_t {
   storage_full,
   /// The store (SQLite, PostgreSQL, Redis) is locked, gone or not to be reached; the text says which and the mend.
   store_unavailable,
+  /// The record is larger than its topic takes. Not retryable.
+  too_large,
 };
 
 /// Whether trying the same again may help: false for what is wrong with the record itself (`malformed_record`,
@@ -72,7 +74,7 @@ bool from_string(const std::string& text, ec& code);
 /// "code: text", or "code" where the error has no text. Works without an actor system, from any thread.
 std::string describe(const caf::error& error);
 
-/// An error with a code and a text for people.
+/// An error with a code and a text for people, of which 4 KiB are kept.
 caf::error make_failure(ec code, std::string text);
 
 /// The error `rate_limited` of a processor that is to be asked again after `wait`. The attempt does not count; only the

@@ -72,7 +72,8 @@ std::string context::event_id() const {
 
 void context::emit(outgoing_record what) {
   ++emissions_;
-  if (emissions_ > max_emitted)
+  emitted_bytes_ += (what.key ? what.key->size() : 0) + (what.value ? what.value->size() : 0);
+  if (emissions_ > max_emitted || emitted_bytes_ > max_emitted_bytes)
     return; // `take_emitted` says so
   for (auto name : inherited)
     if (const auto* value = find_header(input_.headers, name))
@@ -114,6 +115,7 @@ void context::begin(uint32_t attempt) {
   deadline_ms_ = deadline_of(input_.headers);
   emitted_.clear();
   emissions_ = 0;
+  emitted_bytes_ = 0;
   event_id_.clear();
 }
 
@@ -121,6 +123,10 @@ caf::expected<std::vector<outgoing_record>> context::take_emitted() {
   if (emissions_ > max_emitted)
     return make_failure(ec::processor_failed, "it emitted " + std::to_string(emissions_) +
                                                   " records for one; emit at most " + std::to_string(max_emitted));
+  if (emitted_bytes_ > max_emitted_bytes)
+    return make_failure(ec::processor_failed, "it emitted " + std::to_string(emitted_bytes_) +
+                                                  " bytes for one record; emit at most " +
+                                                  std::to_string(max_emitted_bytes));
   return std::exchange(emitted_, {});
 }
 

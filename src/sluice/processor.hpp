@@ -31,6 +31,8 @@ class context {
 public:
   /// Records one attempt may emit, at most.
   static constexpr std::size_t max_emitted = 1000;
+  /// Their keys and values together, in bytes, at most.
+  static constexpr std::size_t max_emitted_bytes = 67108864;
 
   explicit context(std::string processor, cancel_flag cancelled = nullptr);
 
@@ -48,7 +50,8 @@ public:
   /// Publishes `what` once the attempt has succeeded; nothing of a failed attempt is published. The input counts as
   /// done only when the broker has acknowledged it. `traceparent`, `tracestate`, `sluice-correlation-id` and
   /// `sluice-deadline` are taken over from the input, and `sluice-event-id` is made from the input's ("<id>/<n>", the
-  /// same in every attempt), unless `what` has them. More than `max_emitted` fail the attempt.
+  /// same in every attempt), unless `what` has them. More than `max_emitted`, or than `max_emitted_bytes`, fail the
+  /// attempt.
   void emit(outgoing_record what);
   /// Logs a line in the processor's name with the event's id.
   void log(log_level level, std::string_view text, std::initializer_list<log_field> fields = {}) const;
@@ -75,6 +78,7 @@ private:
   std::optional<int64_t> deadline_ms_;
   std::vector<outgoing_record> emitted_;
   std::size_t emissions_ = 0;
+  std::size_t emitted_bytes_ = 0;
 };
 
 /// The header's value; null where the record has no such header. The first one counts.

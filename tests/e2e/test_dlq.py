@@ -1,16 +1,20 @@
 """Dead letters on a real Kafka: found, shown, sent back; what must not happen does not; the command line."""
 
 import base64
+import contextlib
+import http.client
 import json
 import os
 import pathlib
 import threading
 import time
 import urllib.parse
+from collections import Counter
 
 import pytest
 
 from support import ROOT, aggregation, config_for, consume, event, eventually, kcat, produce, run_cli, unique
+from test_processors import check_sum, count, put
 
 EXAMPLE = pathlib.Path(os.environ.get("SLUICE_EXAMPLE", ROOT / "build" / "release" / "example"))
 MOODY = EXAMPLE / "moody" / "moody"
@@ -228,6 +232,55 @@ def test_ten_thousand_letters_go_back_each_once(bench):
     again = run_cli("dlq", "redrive", it.dlq, "--all", "--url", f"http://127.0.0.1:{it.server.port}", timeout=120)
     assert again.returncode == 0 and "sent back 0, not 0, sent back before 10000" in again.stdout
     assert len(it.records()) == 10000
+
+
+@pytest.mark.seconds(150)
+def test_a_server_killed_in_the_middle_of_a_redrive_loses_no_letter(moody):
+    it, name, total = moody, "moody", 1500
+    settings = it.server.config["processors"][0]
+    settings.update(maxAttempts=1, remember="1h")
+    it.server.stop()
+    it.server.start()
+    put(it.kafka, it.topic, [(f"k{i % 97}", f"once {i}") for i in range(total)])
+    eventually("all are letters", lambda: count(it.server, "dead_lettered_total", name) == total, 60)
+    it.server.stop()
+    settings["maxAttempts"] = 5
+    it.server.start()
+
+    def begin():
+        with contextlib.suppress(OSError, http.client.HTTPException):  # the server is killed
+            it.redrive({"filter": {}, "rate": 400})
+    half = threading.Thread(target=begin)
+    half.start()
+    eventually("some are back", lambda: it.server.metric("sluice_dead_letters_redriven_total") >= total / 3, 30, 0.01)
+    it.server.kill()
+    half.join()
+    it.server.start()
+    back = total - len(it.letters(redriven="false", limit=1000))
+    assert 0 < back < total
+    body = {"filter": {}}  # those that are marked stay where they are
+    while True:
+        done_so_far = it.redrive(body)
+        assert done_so_far["failed"] == 0
+        if done_so_far["complete"]:
+            break
+        body["after"] = done_so_far["after"]
+    assert it.letters(redriven="false", limit=1000) == []
+
+    def effects():
+        return Counter(one["payload"].rsplit(" ", 1)[0] for one in consume(it.kafka.bootstrap, f"{it.topic}.done"))
+    wanted = {f"once {i}" for i in range(total)}
+    eventually("each has its effect", lambda: set(effects()) == wanted, 60, 0.5)
+    check_sum(it.server, name)
+    (first,) = it.letters(key="k1", limit=1)
+    known = count(it.server, "duplicates_total", name)
+    it.redrive({"ids": [first["id"]], "again": True})
+    eventually("it is known", lambda: count(it.server, "duplicates_total", name) == known + 1, 30)
+    assert effects()[first["value"]] == 1
+    sent = len(it.records()) - total - 1  # a letter whose mark was not written goes back once more, with the same event id
+    print("sent back twice:", sent - total, "effects twice:", sum(effects().values()) - total)
+    assert sum(effects().values()) - total <= 20  # those whose effect was there, and not yet remembered
+    assert total <= sent <= total + 1000
 
 
 def test_a_redrive_keeps_to_its_rate_and_one_at_a_time(bench):

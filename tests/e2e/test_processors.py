@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import sqlite3
 import subprocess
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ from collections import Counter
 import pytest
 
 from support import ROOT, clean_environment, config_for, consume, eventually, kcat, unique
-from test_store import Writers
+from test_store import Writers, preload
 
 EXAMPLE = pathlib.Path(os.environ.get("SLUICE_EXAMPLE", ROOT / "build" / "release" / "example"))
 SHOP, MOODY = EXAMPLE / "shop" / "shop", EXAMPLE / "moody" / "moody"
@@ -98,6 +99,73 @@ def test_every_record_has_one_end_whatever_its_processor_does(moods, kafka):
 
 
 @pytest.mark.seconds(120)
+def test_garbage_is_a_dead_letter_that_says_which(moods, kafka):
+    topic = unique("moody")
+    server = moods(moody={"topics": [topic], **QUICK, "timeout": 5000})
+    garbage = {  # error, attempts, part of the reason
+        "odd throw": ("processor_failed", "3", "it threw something that is not a std::exception"),
+        "long throw": ("processor_failed", "3", "x" * 1000),
+        "foreign": ("processor_failed", "3", "bad_function_call"),
+        "no topic": (None, "3", "what it emitted was not taken"),
+        "too many": ("processor_failed", "3", "emit at most 1000"),
+        "too large": ("too_large", "1", "max.message.bytes")}
+    put(kafka, topic, [(f"g{i}", value) for i, value in enumerate(garbage)] + [(f"k{i}", f"good {i}") for i in range(20)])
+    eventually("all have an end", lambda: count(server, "done_total", "moody") == 20
+               and count(server, "dead_lettered_total", "moody") == len(garbage), timeout=60)
+    check_sum(server, "moody")
+    found = {one["payload"]: one["headers"] for one in letters(kafka, topic)}
+    assert set(found) == set(garbage)
+    for value, (error, attempts, reason) in garbage.items():
+        headers = found[value]
+        assert error is None or headers["sluice-dlq-error"] == error, (value, headers)
+        assert headers["sluice-dlq-attempts"] == attempts and reason in headers["sluice-dlq-reason"], (value, headers)
+        assert len(headers["sluice-dlq-reason"]) <= 4096
+    assert sorted(one["payload"] for one in done(kafka, topic) if one["payload"].startswith("good")) == sorted(
+        f"good {i} 1" for i in range(20))
+    assert "x" * 5000 not in server.log()
+
+
+@pytest.mark.seconds(120)
+def test_what_is_emitted_to_a_missing_topic_is_said(brokers, sluice):
+    kafka, topic = brokers("plain", auto_create=False), unique("moody")
+    config = config_for(kafka.bootstrap, group=unique("group"), processors=[
+        {"name": "moody", "topics": [topic], **QUICK}, {"name": "fragile", "topics": [unique("fragile")]}])
+    server = sluice(config, binary=MOODY)
+    put(kafka, topic, [("a", "good"), ("b", "quiet")])
+    eventually("all have an end", lambda: count(server, "done_total", "moody") == 1
+               and count(server, "dead_lettered_total", "moody") == 1, timeout=60)
+    check_sum(server, "moody")
+    (letter,) = letters(kafka, topic)
+    assert letter["payload"] == "good" and letter["headers"]["sluice-dlq-error"] == "unknown_topic"
+    assert letter["headers"]["sluice-dlq-attempts"] == "3" and f"{topic}.done" in letter["headers"]["sluice-dlq-reason"]
+
+
+@pytest.mark.seconds(120)
+def test_a_record_as_large_as_its_topic_takes_has_an_end_too(moods, kafka, folder):
+    topic = unique("moody")
+    server = moods(moody={"topics": [topic], **QUICK})
+    for size in (1040000, 1048400):  # the second one has no room for what a letter says
+        value = folder / "value"
+        value.write_text("poison".ljust(size, "x"))
+        kcat("-P", "-q", "-b", kafka.bootstrap, "-t", topic, "-k", "large", "-X", "message.max.bytes=2000000", "-X", "acks=all", str(value))
+    put(kafka, topic, [("large", "good")])
+    eventually("all have an end", lambda: count(server, "done_total", "moody") == 1
+               and count(server, "dead_lettered_total", "moody") == 2, timeout=60)
+    check_sum(server, "moody")
+    whole, part = sorted(letters(kafka, topic), key=lambda one: int(one["headers"]["sluice-dlq-offset"]))
+    assert len(whole["payload"]) == 1040000 and "sluice-dlq-missing" not in whole["headers"]
+    assert part["payload"] is None and part["key"] == "large" and part["headers"]["sluice-dlq-missing"] == "value"
+    original = next(one for one in consume(kafka.bootstrap, topic) if one["offset"] == int(part["headers"]["sluice-dlq-offset"]))
+    assert len(original["payload"]) == 1048400
+    place = f"{part['partition']}-{part['offset']}"
+    assert server.get(f"/kafka/dlq/{topic}.dlq/{place}").json()["letter"]["missing"] == "value"
+    (result,) = server.post(f"/kafka/dlq/{topic}.dlq/redrive", {"ids": [place]}).problem(422)["results"]
+    assert result["error"] == "incomplete" and f"{topic}/" in result["detail"]
+    assert server.post(f"/kafka/dlq/{topic}.dlq/redrive", {"ids": [place], "value": "good again"}).status == 200
+    eventually("it is done", lambda: {one["payload"] for one in done(kafka, topic)} == {"good 1", "good again 1"}, timeout=30)
+
+
+@pytest.mark.seconds(120)
 def test_a_processor_that_crashes_is_started_again(moods, kafka):
     topic = unique("fragile")
     server = moods(fragile={"topics": [topic], **QUICK})
@@ -168,6 +236,7 @@ def test_a_broker_away_for_a_minute_under_load_costs_no_record(own_kafka, sluice
         return Counter(one["headers"]["sluice-event-id"].rsplit("/", 1)[0] for one in done(kafka, topic))
     eventually("each event has its end", lambda: taken <= set(ends()), timeout=90, pause=1)
     check_sum(server, "moody")
+    assert max(ends().values()) == 1, "an event was done twice"
     assert letters(kafka, topic) == []
 
 
@@ -328,6 +397,49 @@ def test_a_topic_that_is_read_again_does_nothing_twice(sluice, kafka, node, requ
                and count(server, "dead_lettered_total", "moody") == bad, timeout=90)
     check_sum(server, "moody")  # what was given up is tried again: it was never done
     assert Counter(one["payload"] for one in done(kafka, topic)) == effects
+
+
+@pytest.mark.parametrize("kind,how", [("sqlite", "lock"), ("sqlite", "full"), ("postgres", "kill"), ("postgres", "pause"),
+                                      ("redis", "pause"), ("redis", "full")])
+@pytest.mark.seconds(180)
+def test_a_store_that_fails_for_a_while_costs_no_record(sluice, kafka, request, folder, kind, how):
+    environment, full = preload(folder) if (kind, how) == ("sqlite", "full") else ({}, None)
+    database = None if kind == "sqlite" else request.getfixturevalue(kind)
+    url = database.url if database else f"sqlite:{folder}/store.db"
+    topic = unique("moody")
+    table = {"name": "moody", "topics": [topic], "remember": "1h", **QUICK}
+    server = sluice(config_for(kafka.bootstrap, group=unique("group"), processors=[table], store={"url": url}), binary=MOODY,
+                    environment=environment)
+    put(kafka, topic, [(f"k{i % 37}", f"good before {i}") for i in range(300)])
+    eventually("a good start", lambda: count(server, "done_total", "moody") == 300, timeout=REBALANCE_SECONDS)
+    other = None
+    if how == "lock":
+        other = sqlite3.connect(folder / "store.db", isolation_level=None)
+        other.execute("begin exclusive")
+    elif full:
+        full.touch()
+    elif how == "full":
+        database.command("CONFIG", "SET", "maxmemory", "1")
+    else:
+        getattr(database, how)()
+    put(kafka, topic, [(f"k{i % 37}", f"{'poison' if i % 50 == 0 else 'good'} while {i}") for i in range(300)])
+    eventually("it is said", lambda: "the store was not asked" in server.log(), timeout=30)
+    assert count(server, "done_total", "moody") == 300 and count(server, "in_flight", "moody") > 0
+    if how == "lock":
+        other.execute("rollback")
+    elif full:
+        full.unlink()
+    elif how == "full":
+        database.command("CONFIG", "SET", "maxmemory", "0")
+    elif how == "kill":
+        database.start()
+    else:
+        database.resume()
+    eventually("all have an end", lambda: count(server, "done_total", "moody") == 594
+               and count(server, "dead_lettered_total", "moody") == 6, timeout=60)
+    check_sum(server, "moody")
+    effects = Counter(one["payload"] for one in done(kafka, topic))
+    assert len(effects) == 594 and max(effects.values()) == 1
 
 
 # -- events between services -------------------------------------------------------------------------------------------

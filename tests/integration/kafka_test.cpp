@@ -178,7 +178,7 @@ CAF_TEST(a record that is too large is refused and the limit is named) {
     return;
   auto t = topic(1);
   auto outcomes = write({record(t, "k", std::string(3000000, 'x')), record(t, "k", "small")});
-  CAF_CHECK_EQUAL(outcomes[0].error, ec::kafka_refused);
+  CAF_CHECK_EQUAL(outcomes[0].error, ec::too_large);
   CAF_CHECK(outcomes[0].reason.find("max.message.bytes") != std::string::npos);
   CAF_CHECK_EQUAL(outcomes[1].error, ec::no_error);
 }

@@ -4,6 +4,7 @@
 
 #include "integration/kafka_harness.hpp"
 
+#include <atomic>
 #include <cstdlib>
 #include <future>
 #include <stdexcept>

@@ -64,6 +64,29 @@ CAF_TEST(a full window becomes one summary in the shape of the reference) {
   CAF_CHECK_EQUAL(next_of(all, 0), 3);
 }
 
+CAF_TEST(large events make no summary that Kafka would not take) {
+  cfg.sample_size = cfg.batch_size = 1000;
+  auto sut = make();
+  auto padded = [](double times, size_t bytes) {
+    auto text = event(times);
+    text.insert(text.size() - 1, ",\"more\":\"" + std::string(bytes, 'x') + "\"");
+    return text;
+  };
+  std::vector<std::string> events{padded(0, 2000000)};
+  for (int i = 1; i < 1000; ++i)
+    events.push_back(padded(i, i == 990 ? 70000 : 20000));
+  sut.add(*batch("events", 0, 0, events), at);
+  auto all = sut.take();
+  CAF_REQUIRE_EQUAL(all.records.size(), 1u);
+  CAF_CHECK_LESS(all.records[0].value->size(), 530000u);
+  auto summary = json::parse(*all.records[0].value);
+  CAF_CHECK_EQUAL(summary["statistics"]["totalEvents"].get<int>(), 1000);
+  auto sample = summary["eventSample"];
+  CAF_REQUIRE_EQUAL(sample.size(), 26u); // the last ones, without the large one among them
+  CAF_CHECK_EQUAL(sample.back()["payload"]["times"].get<double>(), 999.0);
+  CAF_CHECK_EQUAL(sample.front()["payload"]["times"].get<double>(), 973.0);
+}
+
 CAF_TEST(a window closes its interval after its first event and never empty) {
   auto sut = make();
   CAF_CHECK(!sut.next_due());

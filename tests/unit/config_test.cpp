@@ -418,6 +418,8 @@ CAF_TEST(channels that contradict themselves or each other are errors) {
 
   CAF_CHECK(contains(one("name = \"n\""), "sluice.toml:1: channels[0].topics: is empty; name at least one topic"));
   CAF_CHECK(contains(fed("\"a/b\""), "channels[0].topics: \"a/b\" is not a topic name"));
+  CAF_CHECK(contains(error_of("[[aggregations]]\ntopics = \"" + std::string(246, 'a') + "\""),
+                     "is too long: 245 characters at most"));
   CAF_CHECK(contains(fed("\"a/*\""), "\"a/*\" is not a topic name"));
   CAF_CHECK(contains(fed("[\"\"]"), "\"\" is not a topic name"));
   CAF_CHECK(contains(fed("[\"a*\", \"a*\"]"), "\"a*\" is named twice"));

@@ -436,6 +436,29 @@ CAF_TEST(a record that keeps coming back stays) {
   CAF_CHECK_EQUAL(written_to("orders").size(), 1u);
 }
 
+CAF_TEST(a letter without its value goes back with another one only) {
+  auto without = letter("v");
+  without.value.reset();
+  without.headers.push_back({"sluice-dlq-missing", "value"});
+  log->append(without);
+  without.headers.back().value = "value,key,headers";
+  log->append(without);
+  auto report = redrive(order());
+  CAF_REQUIRE(report);
+  CAF_CHECK_EQUAL((*report)->results[0].error, "incomplete");
+  CAF_CHECK((*report)->results[0].detail.find("orders/2/70") != std::string::npos);
+  CAF_CHECK(written.empty());
+  for (int64_t offset : {0, 1}) {
+    auto mended = order({{0, offset}});
+    mended.replace = true;
+    mended.value = "mended";
+    report = redrive(mended);
+    CAF_REQUIRE(report);
+    CAF_CHECK_EQUAL((*report)->results[0].error, offset == 0 ? "" : "incomplete");
+  }
+  CAF_CHECK_EQUAL(written_to("orders").size(), 1u);
+}
+
 CAF_TEST(a letter that claims to be from elsewhere stays) {
   auto forged = letter("v");
   for (auto& header : forged.headers)

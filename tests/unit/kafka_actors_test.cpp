@@ -4,6 +4,7 @@
 #include "kafka_admin.hpp"
 #include "kafka_consumer.hpp"
 #include "kafka_producer.hpp"
+#include "sluice/processor.hpp"
 
 #include <deque>
 #include <stdexcept>
@@ -439,6 +440,42 @@ CAF_TEST(a dead letter is written again until the broker takes it) {
   pass(400ms);
   CAF_REQUIRE_EQUAL(sink->sent.size(), 2u);
   sink->acknowledge(1);
+  consume_messages();
+  answer.receive([](atom::done) {}, [&](caf::error& err) { CAF_FAIL(describe(err)); });
+  CAF_CHECK_EQUAL(counters.dead_letters.get(), 1u);
+}
+
+CAF_TEST(a dead letter that is too large is written without what is large) {
+  auto producer = std::make_shared<role<kafka_producer_actor>>();
+  producer->set(make_producer());
+  auto sut = keep(sys.spawn(dead_letter, producer, &counters));
+  auto failed = std::make_shared<failed_record>();
+  failed->topic = "t";
+  failed->key = "k";
+  failed->value = "v";
+  failed->headers = {{"a", "1"}};
+  failed->reason = std::string(5000, 'x') + "\u00e4";
+  auto answer = self->request(sut, caf::infinite, failed_ptr{failed});
+  consume_messages();
+  auto header = [this](size_t nth, const std::string& name) {
+    auto found = find_header(sink->sent.at(nth).second.headers, name);
+    return found == nullptr ? "" : *found;
+  };
+  CAF_CHECK_EQUAL(header(0, "sluice-dlq-reason").size(), 4096u);
+  CAF_CHECK_EQUAL(header(0, "sluice-dlq-missing"), "");
+  sink->acknowledge(0, ec::too_large);
+  consume_messages();
+  CAF_REQUIRE_EQUAL(sink->sent.size(), 2u);
+  CAF_CHECK(!sink->sent[1].second.value && sink->sent[1].second.key == "k");
+  CAF_CHECK_EQUAL(header(1, "sluice-dlq-missing"), "value");
+  CAF_CHECK_EQUAL(header(1, "a"), "1");
+  sink->acknowledge(1, ec::too_large);
+  consume_messages();
+  CAF_REQUIRE_EQUAL(sink->sent.size(), 3u);
+  CAF_CHECK(!sink->sent[2].second.key);
+  CAF_CHECK_EQUAL(header(2, "sluice-dlq-missing"), "value,key,headers");
+  CAF_CHECK_EQUAL(header(2, "a"), "");
+  sink->acknowledge(2);
   consume_messages();
   answer.receive([](atom::done) {}, [&](caf::error& err) { CAF_FAIL(describe(err)); });
   CAF_CHECK_EQUAL(counters.dead_letters.get(), 1u);

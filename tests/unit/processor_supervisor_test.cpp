@@ -409,6 +409,23 @@ CAF_TEST(the budget ends the retries before the attempts are used up) {
   CAF_CHECK_EQUAL(buried().size(), 1u);
 }
 
+CAF_TEST(waits are spread by a fifth so that keys do not come back together) {
+  cfg.max_attempts = 2;
+  cfg.retry_initial = 1s;
+  start(noting([](const record&, context&) { return make_failure(ec::processor_failed, "no"); }));
+  std::vector<entry> all;
+  for (int i = 0; i < 50; ++i)
+    all.push_back({"k" + std::to_string(i), "v" + std::to_string(i)});
+  feed(keyed(0, all));
+  CAF_CHECK_EQUAL(trace.size(), 50u);
+  pass(750ms);
+  CAF_CHECK_EQUAL(trace.size(), 50u);
+  pass(250ms);
+  CAF_CHECK(trace.size() > 50 && trace.size() < 100);
+  pass(300ms);
+  CAF_CHECK_EQUAL(trace.size(), 100u);
+}
+
 CAF_TEST(waits grow by the multiplier up to their bound) {
   cfg.max_attempts = 6;
   cfg.retry_initial = 100ms;

@@ -13,6 +13,18 @@ namespace {
 caf::error moody(const sluice::record& in, sluice::context& out) {
   if (in.value.starts_with("throw"))
     throw std::runtime_error("thrown as told");
+  if (in.value.starts_with("odd throw"))
+    throw 42; // NOLINT: that is the point
+  if (in.value.starts_with("long throw"))
+    throw std::runtime_error(std::string(2000000, 'x'));
+  if (in.value.starts_with("foreign"))
+    return caf::make_error(caf::sec::bad_function_call);
+  if (in.value.starts_with("no topic"))
+    out.emit({.topic = "", .key = in.key, .value = in.value});
+  for (int i = 0; in.value.starts_with("too many") && i <= 1000; ++i)
+    out.emit({.topic = in.topic + ".done", .key = in.key, .value = in.value});
+  if (in.value.starts_with("too large"))
+    out.emit({.topic = in.topic + ".done", .key = in.key, .value = std::string(2000000, 'x')});
   if (in.value.starts_with("poison"))
     return sluice::make_failure(sluice::ec::rejected, "poison");
   if (in.value.starts_with("once") && out.attempt() == 1)
