@@ -15,6 +15,7 @@ constexpr size_t none = std::numeric_limits<size_t>::max();
 // A summary has to fit into a record, which by Kafka's defaults is 1 MiB.
 constexpr size_t max_sample_bytes = 65536;
 constexpr size_t max_samples_bytes = 524288;
+constexpr size_t max_key_bytes = 1024;
 
 void append_sums(std::string& out, const event_sums& sums, bool with_average) {
   out += "\"totalEvents\":" + std::to_string(sums.count) + ",\"sumOfValues\":";
@@ -174,7 +175,10 @@ std::vector<aggregation::failure> aggregation::add(const record_batch& batch, co
     src.position = record.offset + 1;
     double value = 0;
     std::string_view key;
-    if (const char* wrong = record.has_value ? reader_.read(record.value, value, key) : "the record has no value") {
+    const char* wrong = record.has_value ? reader_.read(record.value, value, key) : "the record has no value";
+    if (wrong == nullptr && key.size() > max_key_bytes)
+      wrong = "what is at the key pointer is longer than 1,024 bytes";
+    if (wrong != nullptr) {
       src.dead.insert(record.offset);
       failures.push_back({i, wrong});
       continue;

@@ -160,7 +160,7 @@ void server::impl::open_session(live_request wish) {
 }
 
 void server::impl::dlq_topics(answer_to<dlq_overview_ptr> answer) {
-  auto found = [this, answer](const caf::expected<cluster_view_ptr>& view) {
+  auto found = [this, answer = std::move(answer)](const caf::expected<cluster_view_ptr>& view) {
     if (!view || !(*view)->connected) {
       answer(view ? make_failure(ec::kafka_unreachable, (*view)->error) : view.error());
       return;

@@ -135,6 +135,14 @@ json open_part(const json& status) {
       {"consumer", {{"connected", status.at("consumer").at("connected")}}}};
 }
 
+/// Whom the client took this server for. A page whose host's name is made to lead here shows itself by it.
+std::string_view host_of(const request& req) {
+  auto host = req.header("host");
+  if (host.starts_with('['))
+    return host.substr(1, std::min(host.find(']'), host.size()) - 1);
+  return host.substr(0, host.find(':'));
+}
+
 void send(const api& with, const request& req, bool batch, const responder& respond) {
   auto topic = req.params.at("topic");
   if (!is_topic_name(topic)) {
@@ -329,7 +337,7 @@ void add_kafka_routes(router& routes, const api& with) {
                send(with, req, true, respond);
              }));
   routes.add("GET", "/kafka/status", [with](request req, const responder& respond) {
-    const bool open = with.open_status && with.access->misses_credentials(req);
+    const bool open = with.open_status && is_loopback(host_of(req)) && with.access->misses_credentials(req);
     if (auto refused = open ? std::nullopt : admit(with, req))
       respond(std::move(*refused));
     else

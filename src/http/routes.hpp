@@ -58,7 +58,7 @@ struct api {
   std::string embeddings; ///< What makes the vectors.
   /// The body of GET /kafka/status.
   std::function<void(std::function<void(nlohmann::json)>)> status;
-  bool open_status = false; ///< Who brings no credentials is told whether Kafka is connected, and for what.
+  bool open_status = false; ///< Who asks for a loopback host without credentials is told a part.
   /// "" while the server is ready, else why it is not.
   std::function<void(std::function<void(std::string)>)> readiness;
   /// Prometheus text.

@@ -182,6 +182,8 @@ property_list producer_properties(const kafka_config& cfg) {
 property_list transactional_properties(const kafka_config& cfg, const std::string& transactional_id) {
   auto result = producer_properties(cfg);
   result.insert(result.end(), {{"transactional.id", transactional_id},
+                               // What is refused here leaves its transaction as it was; the broker's refusal ends it.
+                               {"message.max.bytes", "1000000"},
                                {"transaction.timeout.ms", std::to_string(transaction_timeout_ms)},
                                {"batch.num.messages", "10000"},
                                {"linger.ms", "1"}}); // the last one counts

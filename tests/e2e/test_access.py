@@ -121,6 +121,8 @@ def test_the_status_tells_strangers_on_loopback_only_whether_kafka_is_there(serv
                     "consumer": {"connected": True}}
     assert {"aggregations", "outbox", "node"} <= set(whole) and "currentAggregation" in whole["consumer"]
     Client(server.port).get("/kafka/status?ticket=none").problem(401)
+    Client(server.port).get("/kafka/status", headers={"Host": f"rebound.example:{server.port}"}).problem(401)
+    assert Client(server.port).get("/kafka/status", headers={"Host": f"localhost:{server.port}"}).json() == part
     beyond = serve(environment={"SLUICE_TOKEN": "root-token"}, http={"host": "0.0.0.0"})
     assert Client(beyond.port).get("/kafka/status").problem(401)["field"] == "Authorization"
     assert as_user(beyond, "root-token").get("/kafka/status").status == 200

@@ -290,7 +290,7 @@ def test_what_cannot_be_read_has_failed_with_the_reason(store, library):
     bad = {
         "damaged.pdf": (b"%PDF-1.7\nnothing of the kind", "damaged"),
         "cut.pdf": (pdf()[:200], "damaged"),
-        "bomb.pdf": (pdf(content=bomb, filters="/Filter[/FlateDecode/FlateDecode]"), ""),
+        "bomb.pdf": (pdf(content=bomb, filters="/Filter[/FlateDecode/FlateDecode]"), "no text"),
         "locked.pdf": (pdf(trailer=f"/ID[<00><00>]/Encrypt<</Filter/Standard/V 1/R 2/P -1/O<{zeros}>/U<{zeros}>>>"), "encrypted"),
         "picture.pdf": (pdf(content=b"0 0 m 10 10 l S"), "no text"),
         "latin.txt": ("Grüße".encode("latin-1"), "neither UTF-8 nor UTF-16"),
@@ -308,6 +308,7 @@ def test_what_cannot_be_read_has_failed_with_the_reason(store, library):
     letters = consume(library.kafka.bootstrap, "document.uploaded.dlq")
     assert {json.loads(one["payload"])["data"]["name"] for one in letters} == set(bad)
     assert {one["headers"]["sluice-dlq-error"] for one in letters} == {"rejected"}
+    assert server.memory_kib() < 250 * 1024  # not what the bomb unpacks to
     assert server.get("/livez").status == 200
     found = search(server, "damaged")  # by its name
     assert found[0]["name"] == "damaged.pdf" and found[0]["state"] == "failed" and found[0]["chunk"] is None

@@ -48,7 +48,7 @@ CAF_TEST(a transaction that fails leaves nothing behind and the next one works) 
   auto error = log->commit({record(out, "a", "never"), record(fresh("none"), "a", "x")}, {}, always);
   CAF_CHECK_EQUAL(code_of(error), ec::unknown_topic);
   error = log->commit({record(out, "a", "never"), record(out, "a", std::string(3000000, 'x'))}, {}, always);
-  CAF_CHECK_EQUAL(code_of(error), ec::kafka_refused);
+  CAF_CHECK_EQUAL(code_of(error), ec::too_large);
   error = log->commit({record(out, "a", "never")}, {{"not-ours", 0, 1}}, always);
   CAF_CHECK_EQUAL(code_of(error), ec::fenced);
   CAF_CHECK_EQUAL(describe(log->commit({record(out, "a", "once")}, {{in, 0, 0}}, always)), "no error");

@@ -87,6 +87,16 @@ CAF_TEST(large events make no summary that Kafka would not take) {
   CAF_CHECK_EQUAL(sample.front()["payload"]["times"].get<double>(), 973.0);
 }
 
+CAF_TEST(a key too long for a summary is a failure) {
+  cfg.key_pointer = "/key";
+  auto sut = make();
+  auto failures =
+      sut.add(*batch("events", 0, 0, {event(1, std::string(1024, 'k')), event(1, std::string(1025, 'k'))}), at);
+  CAF_REQUIRE_EQUAL(failures.size(), 1u);
+  CAF_CHECK_EQUAL(failures[0].index, 1u);
+  CAF_CHECK(failures[0].reason.find("longer than 1,024 bytes") != std::string::npos);
+}
+
 CAF_TEST(a window closes its interval after its first event and never empty) {
   auto sut = make();
   CAF_CHECK(!sut.next_due());
