@@ -180,7 +180,7 @@ std::vector<option> table() {
     {.key = "aggregation.topics", .field = SLUICE_AGGREGATION(topics), .help = "Topics it reads."},
     {.key = "aggregation.sink", .field = SLUICE_AGGREGATION(sink), .help = "Topic its summaries go to."},
     {.key = "aggregation.valuePointer", .field = SLUICE_AGGREGATION(value_pointer), .help = "JSON pointer (RFC 6901) to the number in an event; empty = the whole value."},
-    {.key = "aggregation.keyPointer", .field = SLUICE_AGGREGATION(key_pointer), .help = "JSON pointer to a value by which events are grouped, one window each, of 1,024 bytes at most; empty = all in one."},
+    {.key = "aggregation.keyPointer", .field = SLUICE_AGGREGATION(key_pointer), .help = "JSON pointer to a value, of 1,024 bytes at most, by which events are grouped, one window each; empty = all in one."},
     {.key = "aggregation.batchSize", .field = SLUICE_AGGREGATION(batch_size), .help = "A window closes at this many events …", .min = 1, .max = 1000000000},
     {.key = "aggregation.interval", .field = SLUICE_AGGREGATION(interval), .help = "… or this long after its first one, whichever is sooner. `intervalMs` is another name for it.",
      .alias = "intervalMs", .min = 1, .max = week},

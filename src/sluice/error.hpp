@@ -62,7 +62,7 @@ enum class ec : uint8_t {
 };
 
 /// Whether trying the same again may help: false for what is wrong with the record itself (`malformed_record`,
-/// `rejected`, `expired`).
+/// `rejected`, `expired`, `too_large`).
 bool is_retryable(ec code) noexcept;
 
 /// The code's name in words, for logs, metrics and dead letters, e.g. `malformed_record`.

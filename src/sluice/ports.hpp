@@ -99,8 +99,8 @@ public:
   virtual ~record_sink() = default;
   /// As in `record_source::on_ready`.
   virtual void on_ready(std::function<void()> wake) = 0;
-  /// Takes the record. An error (`queue_full`, `unknown_topic`, `kafka_refused`) means it was not taken and no outcome
-  /// comes.
+  /// Takes the record. An error (`queue_full`, `unknown_topic`, `too_large`, `kafka_refused`) means it was not taken
+  /// and no outcome comes.
   virtual caf::error send(const outgoing_record& record, uint64_t tag) = 0;
   /// Outcomes since the last call, in any order.
   virtual std::vector<outcome> poll() = 0;
